@@ -46,7 +46,7 @@ class RouterError(Exception):
 class BadRequest(RouterError):
     status = 400
     type = "invalid_request_error"
-    code = None
+    code: ClassVar[str | None] = None
 
 
 class PayloadTooLarge(BadRequest):
