@@ -1,0 +1,91 @@
+"""`cascade`: the student answers; a gate on its mean token log-probability accepts the answer or asks the teacher.
+
+The gate's score is the mean log-probability of the answer's first `score_tokens` tokens (Gupta et al. 2024, "Language
+Model Cascades", arXiv 2404.10136). Calibration points turn it into P(student wrong), between points linearly; without
+points P(wrong) = 1 - exp(score), which is what the model itself believes and is known to be over-confident.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from math import exp
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from policies.base import Decision, Policy, PolicyConfig, RequestView
+
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobGate:
+    """P(wrong) from the mean log-probability by linear interpolation over `scores` (rising) and `p` (falling)."""
+
+    escalate_at: float
+    score_tokens: int
+    scores: tuple[float, ...]
+    p: tuple[float, ...]
+
+    def p_wrong(self, mean_logprob: float) -> float:
+        if not self.scores:
+            return 1.0 - exp(min(0.0, mean_logprob))
+        i = bisect_right(self.scores, mean_logprob)
+        if i == 0:
+            return self.p[0]
+        if i == len(self.scores):
+            return self.p[-1]
+        low, high = self.scores[i - 1], self.scores[i]
+        return self.p[i - 1] + (self.p[i] - self.p[i - 1]) * (mean_logprob - low) / (high - low)
+
+    def escalates(self, p_wrong: float) -> bool:
+        return p_wrong >= self.escalate_at
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    gate: LogprobGate
+    version: str
+    decision: Decision
+    kind: str = "cascade"
+
+    async def decide(self, request: RequestView) -> Decision:
+        return self.decision
+
+    def at(self, point: float) -> Policy:
+        if not 0 <= point <= 1:
+            raise ValueError(f"operating point {point:g} is outside [0, 1]")
+        return _cascade(replace(self.gate, escalate_at=point), f"{self.version}@{point:g}")
+
+
+def _cascade(gate: LogprobGate, version: str) -> Cascade:
+    return Cascade(gate, version, Decision("student", "cascade", 0.0, gate))
+
+
+class CascadeConfig(PolicyConfig):
+    """`{kind: cascade, escalate_at: 0.3, calibration: [[-1.0, 0.9], [-0.01, 0.02]]}`.
+
+    `calibration`: pairs of mean log-probability (nats, rising) and P(student wrong) (falling).
+    """
+
+    kind: Literal["cascade"]
+    escalate_at: float = Field(default=0.5, ge=0, le=1)
+    score_tokens: int = Field(default=64, ge=1)
+    calibration: Points = ()
+
+    @field_validator("calibration")
+    @classmethod
+    def _monotone(cls, points: Points) -> Points:
+        for (low, p_low), (high, p_high) in itertools.pairwise(points):
+            if high <= low or p_high > p_low:
+                raise ValueError("calibration points need rising scores and falling probabilities")
+        if any(not 0 <= p <= 1 for _, p in points):
+            raise ValueError("calibration probabilities lie in [0, 1]")
+        return points
+
+    def build(self) -> Policy:
+        scores = tuple(score for score, _ in self.calibration)
+        gate = LogprobGate(self.escalate_at, self.score_tokens, scores, tuple(p for _, p in self.calibration))
+        return _cascade(gate, self.version())

@@ -1,0 +1,141 @@
+"""The raw ASGI handler behind chat completions, completions, responses and embeddings.
+
+One request, six stops: parse and authenticate here, `Exchange` decides and calls, `deliver` sends and settles, the
+`Recorder` writes, the `Auditor` looks again in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import time
+
+from starlette.types import Receive, Scope, Send
+
+from router.client import Client, ClientGone, Headers
+from router.deliver import deliver, router_headers, send_error
+from router.errors import BadRequest, NotFound, RouterError, UnknownModel
+from router.exchange import Exchange, Trace, sampled
+from router.gateway import Gateway
+from router.request import ClientRequest, Endpoint, parse_fields
+from router.runtime import Runtime, Target
+from router.upstream.model import Leash
+from router.upstream.transport import Aborted
+
+log = logging.getLogger("distill_router.api")
+
+CLIENT_GONE_STATUS = 499
+PASSED_ON = (b"traceparent", b"tracestate")
+SAFE_VALUE = re.compile(rb"[\x21-\x7e]{1,200}")
+NO = frozenset({"", "0", "false", "no"})
+
+
+class Generate:
+    """The ASGI application for one endpoint."""
+
+    def __init__(self, gateway: Gateway, endpoint: Endpoint) -> None:
+        self._gateway = gateway
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = Client(scope, receive, send)
+        request_id = _request_id(client.headers)
+        headers: Headers = [(b"x-request-id", request_id)]
+        try:
+            await self._serve(client, request_id)
+        except ClientGone:
+            return
+        except RouterError as error:
+            self._gateway.metrics.count("", "", "", "rejected", error.error_code or "bad_request")
+            await send_error(client, error, headers)
+        except Exception:  # the last line of defence: no traceback reaches a client
+            log.exception("request %s failed", request_id.decode())
+            if not client.started:
+                await send_error(client, RouterError("internal error; the log has more"), headers)
+
+    async def _serve(self, client: Client, request_id: bytes) -> None:
+        """Everything until the request is understood raises; from then on there is a trace, and it is recorded."""
+        runtime = self._gateway.runtime
+        server = runtime.config.server
+        caller = runtime.authenticator.caller(client.headers)
+        body = await client.body(server.max_body_bytes, server.body_timeout_s)
+        request = ClientRequest(self._endpoint, body, client.headers, caller, parse_fields(body))
+        trace = Trace(_decision_id(), request, self._target(runtime, request))
+        self._draw_audit(trace)
+        try:
+            await self._answer(client, trace, request_id)
+        finally:
+            client.unwatch()
+            self._gateway.recorder.finished(trace)
+            self._gateway.auditor.submit(trace)
+
+    async def _answer(self, client: Client, trace: Trace, request_id: bytes) -> None:
+        leash = Leash()
+        client.watch(leash.abort)
+        exchange = Exchange(trace, _upstream_headers(client.headers, request_id), leash)
+        try:
+            call = await exchange.answer()
+            await deliver(client, trace, call, exchange.held, request_id)
+        except Aborted:
+            trace.outcome, trace.status = "cancelled", CLIENT_GONE_STATUS
+        except asyncio.CancelledError:
+            trace.outcome, trace.status = "cancelled", trace.status or CLIENT_GONE_STATUS
+            raise
+        except RouterError as error:
+            trace.outcome = "rejected" if error.status < 500 else "failed"
+            trace.status = error.status
+            trace.reason = trace.reason or error.error_code or error.type
+            if client.started:
+                raise
+            await send_error(client, error, router_headers(trace, request_id))
+
+    def _target(self, runtime: Runtime, request: ClientRequest) -> Target:
+        if request.endpoint == "embeddings":
+            return _embeddings_target(runtime, request)
+        return runtime.resolve(
+            request.model, request.caller, request.header("x-router-model"), request.header("x-router-policy")
+        )
+
+    def _draw_audit(self, trace: Trace) -> None:
+        """One uniform draw per route; forced and no-store requests and tenants without records stay out."""
+        route = trace.route
+        if route is None or trace.target.forced or not trace.request.caller.records:
+            return
+        if (trace.request.header("x-router-no-store") or "").lower() not in NO:
+            return
+        trace.audit_probability = route.config.audit.rate
+        trace.audited = sampled(trace.audit_probability)
+
+
+def _embeddings_target(runtime: Runtime, request: ClientRequest) -> Target:
+    if runtime.config.embeddings is None:
+        raise NotFound("no model for embeddings is configured (embeddings.model)")
+    model = runtime.models[runtime.config.embeddings.model]
+    if request.model not in (model.name, model.upstream_name):
+        raise UnknownModel(
+            f"the model '{request.model}' does not serve embeddings here; '{model.name}' does", param="model"
+        )
+    if request.stream:
+        raise BadRequest("embeddings cannot be streamed", param="stream")
+    return Target(None, None, model, None, True)
+
+
+def _decision_id() -> str:
+    """22 hex digits: milliseconds since the epoch, then 40 random bits; sorts by time."""
+    return f"{time.time_ns() // 1_000_000:012x}{random.getrandbits(40):010x}"
+
+
+def _request_id(headers: Headers) -> bytes:
+    """The client's x-request-id where it is fit for a header, else a new one."""
+    given = next((value for name, value in headers if name == b"x-request-id"), b"")
+    return given if SAFE_VALUE.fullmatch(given) else b"req_" + _decision_id().encode()
+
+
+def _upstream_headers(headers: Headers, request_id: bytes) -> bytes:
+    passed = b"x-request-id: %b\r\n" % request_id
+    for name, value in headers:
+        if name in PASSED_ON and SAFE_VALUE.fullmatch(value):
+            passed += b"%b: %b\r\n" % (name, value)
+    return passed

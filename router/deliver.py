@@ -1,0 +1,139 @@
+"""Sends an answer to the client and settles it: whole answers, streams, errors before and after the first byte."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+
+from router.arm import ArmCall, Batch
+from router.client import Client, Headers
+from router.errors import RouterError, UpstreamFailed, UpstreamTimeout
+from router.exchange import Trace
+from router.ledger.bill import Origin
+from router.ledger.pricing import usd
+from router.upstream.transport import Aborted, Overdue, TransportError
+from router.wire.present import Presenter, presenter
+
+JSON = (b"content-type", b"application/json")
+EVENTS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+PASSED_BACK = (b"content-type", b"retry-after")
+COST_COMMENT_HEADER = "x-router-stream-cost"
+DRAIN_S = 0.5
+
+
+async def send_error(client: Client, error: RouterError, headers: Headers) -> None:
+    """An OpenAI error as a whole answer."""
+    extra = [JSON, *headers]
+    if error.retry_after_s is not None:
+        extra.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+    await client.respond(error.status, extra, msgspec.json.encode(error.body()))
+
+
+async def deliver(client: Client, trace: Trace, call: ArmCall, held: list[Batch], request_id: bytes) -> None:
+    """Send `call`'s answer. Settles its charge whatever happens; sets the trace's outcome and status."""
+    shown = _presenter(trace, call)
+    try:
+        if call.reply.streams:
+            await _stream(client, trace, call, held, shown, request_id)
+        elif call.succeeded:
+            await _whole(client, trace, call, shown, request_id)
+        else:
+            await _pass_error(client, trace, call, request_id)
+    finally:
+        trace.usage_missing |= not call.settle(_origin(trace))
+        call.close()
+
+
+def router_headers(trace: Trace, request_id: bytes) -> Headers:
+    """The decision headers of every answer that came from a model."""
+    headers = [
+        (b"x-request-id", request_id),
+        (b"x-router-decision-id", trace.id.encode()),
+        (b"x-router-reason", trace.reason.encode()),
+        (b"x-router-retries", b"%d" % len(trace.attempts.failures)),
+    ]
+    if trace.model:
+        headers.append((b"x-router-model", trace.model.name.encode()))
+    return headers
+
+
+async def _whole(client: Client, trace: Trace, call: ArmCall, shown: Presenter, request_id: bytes) -> None:
+    completed = call.completed
+    assert completed is not None
+    body = completed.without_logprobs() if call.outgoing.hides_logprobs else completed.body
+    body = shown.body(completed, body)
+    trace.usage_missing |= not call.settle("serve")
+    cost = (b"x-router-cost-usd", usd(trace.bill.total_nano).encode())
+    await client.respond(200, [JSON, cost, *router_headers(trace, request_id)], body)
+    trace.status = 200
+    trace.outcome = "ok"
+
+
+async def _pass_error(client: Client, trace: Trace, call: ArmCall, request_id: bytes) -> None:
+    """An upstream's own 4xx, as it came."""
+    passed = [(name, value) for name in PASSED_BACK if (value := call.reply.header(name)) is not None]
+    await client.respond(call.reply.status, [*passed, *router_headers(trace, request_id)], call.reply.body)
+    trace.status = call.reply.status
+    trace.outcome = "rejected"
+
+
+async def _stream(
+    client: Client, trace: Trace, call: ArmCall, held: list[Batch], shown: Presenter, request_id: bytes
+) -> None:
+    trace.status = 200
+    trace.first_byte_s = time.perf_counter() - trace.started
+    await client.start_stream([*EVENTS, *router_headers(trace, request_id)])
+    await client.write(shown.start() + b"".join(_shown(batch, shown) for batch in held))
+    try:
+        async for batch in call.batches:
+            await client.write(_shown(batch, shown))
+            if client.gone:
+                raise Aborted("the client hung up")
+    except (Aborted, asyncio.CancelledError) as error:
+        trace.outcome = "cancelled"
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        return
+    except (TransportError, RouterError) as error:
+        trace.outcome = "interrupted"
+        await client.write(shown.fail(_broken(call, error)))
+        await client.end_stream()
+        return
+    trace.usage_missing |= not call.settle("serve")
+    comment = b""
+    if trace.request.header(COST_COMMENT_HEADER):
+        comment = b": x-router-cost-usd %b\n\n" % usd(trace.bill.total_nano).encode()
+    await client.write(comment + shown.finish())
+    trace.outcome = "ok"
+    await call.reply.drain(DRAIN_S)
+    await client.end_stream()
+
+
+def _shown(batch: Batch, shown: Presenter) -> bytes:
+    return b"".join([shown.event(event, visible) for event, visible in batch])
+
+
+def _broken(call: ArmCall, error: TransportError | RouterError) -> RouterError:
+    if isinstance(error, RouterError):
+        return error
+    kind = UpstreamTimeout if isinstance(error, Overdue) else UpstreamFailed
+    return kind(f"model '{call.model.name}' failed in the middle of its answer: {error}")
+
+
+def _origin(trace: Trace) -> Origin:
+    return "cancelled" if trace.outcome == "cancelled" else "serve"
+
+
+def _presenter(trace: Trace, call: ArmCall) -> Presenter:
+    request = trace.request
+    fields: dict[str, Any] = {}
+    if request.endpoint == "responses" and call.outgoing.dialect == "chat":
+        fields = {name: request.value(name) for name in request.fields}
+    return presenter(request.endpoint, call.outgoing.dialect, fields, f"resp_{trace.id}", int(trace.wall))

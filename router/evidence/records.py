@@ -1,0 +1,125 @@
+"""The pair record: what a comparison of teacher and student leaves behind; versioned, the raw material of training."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from policies.base import Arm
+from router.evidence.compare.base import Answer, Verdict
+from router.ledger.bill import Charge
+from router.settings import Price
+
+SCHEMA_VERSION: Literal[1] = 1
+Split = Literal["train", "val", "test"]
+
+
+class Tokens(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    input: int
+    output: int
+    cached_input: int = 0
+    reasoning: int = 0
+
+
+class ArmAnswer(BaseModel):
+    """One arm's full answer. `error`: it failed, and that is data. `mean_logprob` in nats, where it is known."""
+
+    model_config = ConfigDict(frozen=True)
+    model: str
+    text: str = ""
+    tool_calls: list[dict[str, str]] = []
+    finish_reason: str | None = None
+    refusal: str | None = None
+    error: str | None = None
+    tokens: Tokens = Tokens(input=0, output=0)
+    cost_nano_usd: int = 0
+    estimated: bool = False
+    mean_logprob: float | None = None
+
+
+class VerdictRecord(BaseModel):
+    """See `router.evidence.compare.base.Verdict`."""
+
+    model_config = ConfigDict(frozen=True)
+    same: bool
+    score: float
+    harm: bool
+    kind: str
+    diff: str
+    comparator: str
+    version: int
+
+
+class PairRecord(BaseModel):
+    """Both answers to one request, with the probabilities that make it count.
+
+    `served`: which arm the client got. `teacher_probability`: the propensity of the decision; `audit_probability`: of
+    this pair being looked at. `training_use`: whether the teacher's licence lets its answers train another model.
+    `split` is fixed here, by conversation, so that no later step can mix training and test.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    time: float
+    endpoint: str
+    route: str
+    tenant: str
+    policy: str
+    policy_version: str
+    reason: str
+    served: Arm
+    teacher_probability: float
+    audit_probability: float
+    request: dict[str, Any]
+    teacher: ArmAnswer
+    student: ArmAnswer
+    verdict: VerdictRecord
+    prices: dict[str, Price]
+    training_use: Literal["allow", "deny", "unknown"]
+    split: Split
+
+
+def arm_answer(model: str, answer: Answer, charge: Charge | None, mean_logprob: float | None) -> ArmAnswer:
+    """An answer with what it cost; `charge` None where the model was never asked or could not be."""
+    usage = charge.usage if charge else None
+    return ArmAnswer(
+        model=model,
+        text=answer.text,
+        tool_calls=[{"name": call.name, "arguments": call.arguments_json} for call in answer.tool_calls],
+        finish_reason=answer.finish_reason,
+        refusal=answer.refusal,
+        error=answer.error,
+        tokens=Tokens(
+            input=usage.input_tokens,
+            output=usage.output_tokens,
+            cached_input=usage.cached_tokens,
+            reasoning=usage.reasoning_tokens,
+        )
+        if usage
+        else Tokens(input=0, output=0),
+        cost_nano_usd=charge.cost_nano if charge else 0,
+        estimated=charge.estimated if charge else False,
+        mean_logprob=mean_logprob,
+    )
+
+
+def verdict_record(verdict: Verdict) -> VerdictRecord:
+    return VerdictRecord(
+        same=verdict.same,
+        score=verdict.score,
+        harm=verdict.harm,
+        kind=verdict.kind,
+        diff=verdict.diff,
+        comparator=verdict.comparator,
+        version=verdict.version,
+    )
+
+
+def split_of(conversation: bytes) -> Split:
+    """80% train, 10% validation, 10% test, by a hash of the conversation: all its turns share one split."""
+    draw = int.from_bytes(blake2b(conversation, digest_size=4, key=b"distill-router data").digest(), "big") % 10
+    return "test" if draw == 0 else "val" if draw == 1 else "train"

@@ -1,0 +1,1 @@
+"""What stays of a request: metrics, and the decision row. One place writes both."""

@@ -1,0 +1,148 @@
+"""Every Prometheus series of the gateway. Labels come from configuration (route, model, tenant), never from a client.
+
+With several workers prometheus-client keeps the values in memory-mapped files (`PROMETHEUS_MULTIPROC_DIR`, set by
+`serve` before anything is imported) and `exposition` adds them up. Children are resolved once and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+PREFIX = "distill_router_"
+SHORT_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25)
+LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600)
+TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+
+
+@dataclass(slots=True)
+class RouteSeries:
+    """The children for one (route, tenant, model) that every request touches."""
+
+    request_s: Callable[[float], None]
+    decision_s: Callable[[float], None]
+    overhead_s: Callable[[float], None]
+    first_token_s: Callable[[float], None]
+    per_token_s: Callable[[float], None]
+    teacher_only: Callable[[float], None]
+    outcomes: dict[str, Callable[[float], None]] = field(default_factory=dict)
+    reasons: dict[str, Callable[[float], None]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ModelSeries:
+    """The children for one (route, tenant, model) that a charge touches."""
+
+    input: Callable[[float], None]
+    cached: Callable[[float], None]
+    output: Callable[[float], None]
+    reasoning: Callable[[float], None]
+    cost: dict[str, Callable[[float], None]] = field(default_factory=dict)
+
+
+class Metrics:
+    """Registers the series in a registry of its own, so that two gateways in one process do not collide."""
+
+    def __init__(self, multiprocess_dir: Path | None = None) -> None:
+        self._dir = multiprocess_dir
+        self.registry = CollectorRegistry()
+        self._served: dict[tuple[str, str, str], RouteSeries] = {}
+        self._charged: dict[tuple[str, str, str], ModelSeries] = {}
+        served = ("route", "tenant", "model")
+        self._requests = self._counter("requests", "Requests by how they ended.", (*served, "outcome"))
+        self._decisions = self._counter("decisions", "Decisions by reason.", ("route", "model", "reason"))
+        self._request_s = self._histogram("request_seconds", "Whole requests.", ("route", "model"), LONG_S)
+        self._decision_s = self._histogram("decision_seconds", "Guards and policy.", ("route",), SHORT_S)
+        self._overhead_s = self._histogram(
+            "overhead_seconds", "Requests less the wait for models.", ("route",), SHORT_S
+        )
+        self._first_s = self._histogram("time_to_first_token_seconds", "Streams.", ("route", "model"), LONG_S)
+        self._per_s = self._histogram("time_per_output_token_seconds", "Streams.", ("route", "model"), TOKEN_S)
+        self._tokens = self._counter("tokens", "Tokens of all calls by kind.", (*served, "kind"))
+        self._cost = self._counter("cost_usd", "Everything spent, by origin.", (*served, "origin"))
+        self._teacher_only = self._counter(
+            "teacher_only_cost_usd", "What the teacher alone would have cost (an estimate).", ("route", "tenant")
+        )
+        self.usage_missing = self._counter("usage_missing", "Answers of a priced model without usage.", ("model",))
+        self.retries = self._counter("upstream_retries", "Failed tries before an answer.", ("model",))
+        self.fallbacks = self._counter("fallbacks", "Answers of the other arm after a failure.", ("route", "model"))
+        self.records_dropped = self._counter("records_dropped", "Records lost, by reason.", ("reason",))
+        self.records_written = self._counter("records_written", "Records that reached Redis.", ("stream",))
+        self.records_spooled = self._counter("records_spooled", "Records written to the disk spool.", ("stream",))
+        self.comparisons = self._counter("comparisons", "Audited pairs by verdict.", ("route", "verdict"))
+        self.disagreements = self._counter("disagreements", "Disagreeing pairs by kind.", ("route", "kind"))
+        self.reloads = self._counter("config_reloads", "Configuration reloads by result.", ("result",))
+        self.reload_ok = self._gauge("config_last_reload_successful", "1 or 0.", (), "livemin")
+        self.healthy = self._gauge(
+            "upstream_healthy", "1 when the health check passes.", ("model", "replica"), "livemin"
+        )
+        self.circuit_open = self._gauge("circuit_open", "1 while a circuit is open.", ("model", "replica"), "livemax")
+        self.in_flight = self._gauge("in_flight", "Calls to a model in flight.", ("model",), "livesum")
+        self.queue = self._gauge("evidence_queue_records", "Records waiting to be written.", (), "livesum")
+
+    def served(self, route: str, tenant: str, model: str) -> RouteSeries:
+        key = (route, tenant, model)
+        series = self._served.get(key)
+        if series is None:
+            series = self._served[key] = RouteSeries(
+                self._request_s.labels(route, model).observe,
+                self._decision_s.labels(route).observe,
+                self._overhead_s.labels(route).observe,
+                self._first_s.labels(route, model).observe,
+                self._per_s.labels(route, model).observe,
+                self._teacher_only.labels(route, tenant).inc,
+            )
+        return series
+
+    def count(self, route: str, tenant: str, model: str, outcome: str, reason: str) -> None:
+        """One request and its decision."""
+        series = self.served(route, tenant, model)
+        inc = series.outcomes.get(outcome)
+        if inc is None:
+            inc = series.outcomes[outcome] = self._requests.labels(route, tenant, model, outcome).inc
+        inc(1)
+        inc = series.reasons.get(reason)
+        if inc is None:
+            inc = series.reasons[reason] = self._decisions.labels(route, model, reason).inc
+        inc(1)
+
+    def charged(self, route: str, tenant: str, model: str) -> ModelSeries:
+        key = (route, tenant, model)
+        series = self._charged.get(key)
+        if series is None:
+            series = self._charged[key] = ModelSeries(
+                input=self._tokens.labels(*key, "input").inc,
+                cached=self._tokens.labels(*key, "cached_input").inc,
+                output=self._tokens.labels(*key, "output").inc,
+                reasoning=self._tokens.labels(*key, "reasoning").inc,
+            )
+        return series
+
+    def cost(self, route: str, tenant: str, model: str, origin: str, usd: float) -> None:
+        """Money spent on one call."""
+        series = self.charged(route, tenant, model)
+        inc = series.cost.get(origin)
+        if inc is None:
+            inc = series.cost[origin] = self._cost.labels(route, tenant, model, origin).inc
+        inc(usd)
+
+    def exposition(self) -> bytes:
+        """The text format of all workers."""
+        if self._dir is None:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(self._dir))  # type: ignore[no-untyped-call]  # untyped there
+        return generate_latest(registry)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(PREFIX + name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(PREFIX + name, text, labels, registry=self.registry, buckets=buckets)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...], mode: str) -> Gauge:
+        return Gauge(PREFIX + name, text, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]

@@ -1,0 +1,116 @@
+"""Everything that is built from one configuration: models, routes, policies, callers. Replaced whole on a reload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policies.base import Arm, Policy
+from policies.fixed import FixedConfig
+from router.auth import Authenticator, Caller
+from router.errors import BadRequest, UnknownModel
+from router.settings import Config, Route, Settings
+from router.upstream.model import ModelClient
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRuntime:
+    """A configured route with its two models and its policy."""
+
+    name: str
+    config: Route
+    teacher: ModelClient
+    student: ModelClient
+    policy: Policy
+
+    def model(self, arm: Arm) -> ModelClient:
+        return self.teacher if arm == "teacher" else self.student
+
+    def arm_named(self, name: str) -> Arm:
+        """The arm that a client means by 'teacher', 'student' or a model's name. Raises BadRequest."""
+        for arm, model in (("teacher", self.teacher), ("student", self.student)):
+            if name in (arm, model.name):
+                return "teacher" if arm == "teacher" else "student"
+        known = f"{self.teacher.name}, {self.student.name}"
+        raise BadRequest(f"x-router-model: route '{self.name}' has no model '{name}'; known: {known}")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes: a route with the policy to ask, or one model. `forced`: the client insisted."""
+
+    route: RouteRuntime | None
+    policy: Policy | None
+    model: ModelClient | None
+    arm: Arm | None
+    forced: bool
+
+
+class Runtime:
+    """Built from `settings`; takes over the model clients of `previous` whose configuration did not change."""
+
+    def __init__(self, settings: Settings, previous: Runtime | None = None) -> None:
+        self.settings = settings
+        self.config: Config = settings.config
+        self.authenticator = Authenticator(self.config)
+        old: dict[str, ModelClient] = previous.models if previous else {}
+        self.models: dict[str, ModelClient] = {name: self._client(name, old.get(name)) for name in self.config.models}
+        self.policies = {name: config.build() for name, config in self.config.policies.items()} | {
+            f"fixed-{arm}": FixedConfig(kind="fixed", model=arm).build() for arm in ("teacher", "student")
+        }
+        self.routes = {
+            name: RouteRuntime(
+                name, route, self.models[route.teacher], self.models[route.student], route.policy.build()
+            )
+            for name, route in self.config.routes.items()
+        }
+
+    def start(self, previous: Runtime | None = None) -> None:
+        """Start the health checks of models that `previous` did not have."""
+        old = set(previous.models.values()) if previous else set()
+        for model in set(self.models.values()) - old:
+            model.start()
+
+    async def close(self) -> None:
+        for model in self.models.values():
+            await model.close()
+
+    def visible(self, caller: Caller) -> list[str]:
+        """The routes and models that a caller may name."""
+        routes = [name for name in self.routes if caller.allows(name)]
+        return routes + (list(self.models) if "force_model" in caller.permissions else [])
+
+    def resolve(self, name: str, caller: Caller, model_header: str | None, policy_header: str | None) -> Target:
+        """What a request's `model` and override headers mean. Raises UnknownModel, BadRequest, Forbidden."""
+        base, at, point = name.partition("@")
+        if base not in self.visible(caller):
+            raise UnknownModel(f"the model '{name}' does not exist or you do not have access to it", param="model")
+        if base in self.models:
+            if at:
+                raise BadRequest(f"'{base}' is a model; only a route has an operating point", param="model")
+            return Target(None, None, self.models[base], None, True)
+        route = self.routes[base]
+        if model_header is not None:
+            caller.require("override", "the header x-router-model")
+            return Target(route, None, None, route.arm_named(model_header), True)
+        if policy_header is not None:
+            caller.require("override", "the header x-router-policy")
+            return Target(route, self._policy_named(policy_header), None, None, True)
+        return Target(route, _at(route.policy, point) if at else route.policy, None, None, False)
+
+    def _policy_named(self, name: str) -> Policy:
+        if name not in self.policies:
+            raise BadRequest(f"x-router-policy: unknown policy '{name}'; known: {', '.join(self.policies)}")
+        return self.policies[name]
+
+    def _client(self, name: str, old: ModelClient | None) -> ModelClient:
+        config, api_key = self.config.models[name], self.settings.secrets.upstream.get(name)
+        if old and old.config == config and old.api_key == api_key:
+            return old
+        return ModelClient(name, config, api_key)
+
+
+def _at(policy: Policy, point: str) -> Policy:
+    try:
+        return policy.at(float(point))
+    except ValueError as error:
+        raise BadRequest(f"operating point '@{point}': {error}", param="model") from None

@@ -1,0 +1,418 @@
+"""The configuration: one YAML file, validated, with secrets from the environment. Nothing else reads the environment.
+
+A file that cannot be used raises `ConfigError`: a line per problem with the YAML path and what is allowed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from policies.base import Arm, PolicyConfig
+from policies.fixed import FixedConfig
+from policies.registry import CONFIGS
+from router.errors import ConfigError
+from router.evidence.compare.registry import COMPARATORS
+
+if TYPE_CHECKING:
+    AnyPolicy = PolicyConfig
+else:
+    AnyPolicy = Annotated[Union[CONFIGS], Field(discriminator="kind")]  # noqa: UP007 - a tuple of types
+
+Ability = Literal["tools", "json_schema", "images", "logprobs", "n", "responses"]
+Permission = Literal["override", "force_model", "admin"]
+PriceUsd = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+CONFIG_PATH_VARIABLE = "DISTILL_ROUTER_CONFIG"
+METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+MASK = "********"
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}", value):
+        raise ValueError("a name is letters, digits and ._:/- (an '@' would read as an operating point)")
+    return value
+
+
+def _base_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("expected http(s)://host[:port][/path], such as http://127.0.0.1:8000/v1")
+    return value.rstrip("/")
+
+
+Name = Annotated[str, AfterValidator(_name)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+
+
+class Block(BaseModel):
+    """A YAML mapping: unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Block):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    workers: int = Field(default=1, ge=1, le=256)
+    auth: Literal["keys", "none"] | None = Field(
+        default=None, description="keys: an API key is required; none: anyone may call. Must be said."
+    )
+    max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    max_header_bytes: int = Field(default=64 * 1024, ge=4096)
+    body_timeout_s: Seconds = 60
+    drain_s: Seconds = Field(default=30, description="how long running requests may finish after SIGTERM")
+    reload: bool = Field(default=True, description="reload the file when it changes (SIGHUP always does)")
+
+
+def _redis(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
+class Redis(Block):
+    """`url` is redis://, rediss://, unix:// or `embedded` (a bundled server kept in `data_dir`)."""
+
+    url: str
+    password_env: str | None = None
+    data_dir: Path | None = Field(default=None, description="embedded only; left out: nothing survives a restart")
+
+    @model_validator(mode="after")
+    def _scheme(self) -> Redis:
+        if self.url != "embedded" and urlsplit(self.url).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("url: expected redis://…, rediss://…, unix://… or embedded")
+        return self
+
+
+class Evidence(Block):
+    """Where decision rows and pairs go: bounded Redis streams, and a bounded spool on disk while Redis is away."""
+
+    spool_dir: Path = Field(default=Path("spool"), description="relative to the working directory")
+    spool_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    queue_max_records: int = Field(default=20_000, ge=1)
+    queue_max_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
+    decisions_max: int = Field(default=1_000_000, ge=1, description="rows kept in the stream")
+    pairs_max: int = Field(default=50_000, ge=1, description="disagreements kept, and as many agreements")
+
+
+class Price(Block):
+    """USD per million tokens. `cached_input` defaults to `input`."""
+
+    input: PriceUsd
+    output: PriceUsd
+    cached_input: PriceUsd | None = None
+
+
+class Adapt(Block):
+    """How a request is changed for this model: on every call, fallback and shadow included."""
+
+    rename: dict[str, str] = {}
+    drop: tuple[str, ...] = ()
+    set: dict[str, Any] = {}
+    system_prompt: str | None = Field(default=None, description="replaces the system messages of the request")
+
+    @model_validator(mode="after")
+    def _protected(self) -> Adapt:
+        for key in (*self.rename, *self.rename.values(), *self.drop, *self.set):
+            if key in ("model", "stream", "messages"):
+                raise ValueError(f"'{key}' is the gateway's own; adapt cannot touch it")
+        return self
+
+
+class Timeouts(Block):
+    connect_s: Seconds = 5
+    first_token_s: Seconds = Field(default=60, description="streams: until the first event")
+    idle_s: Seconds = Field(default=30, description="streams: between two events")
+    total_s: Seconds = 600
+
+
+class Health(Block):
+    path: str = Field(
+        default="/models", pattern="^/", description="below the base URL; any answer under 500 is healthy"
+    )
+    interval_s: Seconds = 10
+    timeout_s: Seconds = 3
+
+
+class Circuit(Block):
+    failures: int = Field(default=5, ge=1, description="consecutive failures that open the circuit of a replica")
+    open_s: Seconds = 10
+
+
+class Model(Block):
+    base_urls: tuple[BaseUrl, ...] = Field(min_length=1)
+    model: str | None = Field(default=None, min_length=1, description="the name sent upstream; default: the key")
+    api_key_env: str | None = None
+    price: Price
+    context_tokens: int | None = Field(default=None, ge=1)
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    bytes_per_token: float = Field(default=3.0, gt=0, le=64, description="for estimates before a call")
+    supports: tuple[Ability, ...] = ("logprobs",)
+    adapt: Adapt = Adapt()
+    training_use: Literal["allow", "deny", "unknown"] = "unknown"
+    timeouts: Timeouts = Timeouts()
+    retries: int = Field(default=2, ge=0, le=10, description="further tries before the first byte")
+    max_in_flight: int = Field(default=256, ge=1)
+    max_connections: int = Field(default=1024, ge=1, description="per replica and worker")
+    health: Health = Health()
+    circuit: Circuit = Circuit()
+
+
+def _comparator(value: str) -> str:
+    if value not in COMPARATORS:
+        raise ValueError(f"unknown comparator '{value}'; known: {', '.join(COMPARATORS)}")
+    return value
+
+
+class Audit(Block):
+    """Ask the other arm in the background for this share of the route's requests."""
+
+    rate: float = Field(default=0.0, ge=0, le=1)
+    comparator: Annotated[str, AfterValidator(_comparator)] = "auto"
+    max_in_flight: int = Field(default=32, ge=1)
+    timeout_s: Seconds = 120
+
+
+class Fallback(Block):
+    """What answers when an arm fails before its first byte: the other arm, or the error."""
+
+    student: Literal["teacher", "error"] = "teacher"
+    teacher: Literal["student", "error"] = "error"
+
+
+class Route(Block):
+    teacher: str
+    student: str
+    mode: Literal["route", "observe"] = "route"
+    policy: AnyPolicy = FixedConfig(kind="fixed", model="teacher")
+    audit: Audit = Audit()
+    fallback: Fallback = Fallback()
+
+    def model_of(self, arm: Arm) -> str:
+        return self.teacher if arm == "teacher" else self.student
+
+
+class Embeddings(Block):
+    """`/v1/embeddings` goes to one model: the vector spaces of two models differ, so no policy may choose."""
+
+    model: str
+
+
+class Key(Block):
+    name: Name
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the key: printf %s KEY | sha256sum")
+    tenant: Name = "default"
+    routes: tuple[str, ...] | None = Field(default=None, description="left out: every route")
+    permissions: tuple[Permission, ...] = ()
+
+
+class Tenant(Block):
+    audit: Annotated[
+        Literal["on", "off"], BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value))
+    ] = "on"  # YAML 1.1 reads a bare `off` as false
+
+
+class Config(Block):
+    server: Server
+    redis: Annotated[Redis, BeforeValidator(_redis)] | None = None
+    evidence: Evidence = Evidence()
+    models: dict[Name, Model] = Field(min_length=1)
+    policies: dict[Name, AnyPolicy] = Field(default={}, description="named policies for the header x-router-policy")
+    routes: dict[Name, Route] = {}
+    embeddings: Embeddings | None = None
+    keys: tuple[Key, ...] = ()
+    tenants: dict[Name, Tenant] = {}
+
+    @model_validator(mode="after")
+    def _references(self) -> Config:
+        problems = [*self._unknown_models(), *self._unknown_routes(), *self._auth_problems()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _unknown_models(self) -> list[str]:
+        named = [(f"routes.{name}.{arm}", model) for name, route in self.routes.items() for arm, model in _arms(route)]
+        if self.embeddings:
+            named.append(("embeddings.model", self.embeddings.model))
+        known = ", ".join(self.models)
+        problems = [
+            f"{path}: unknown model '{model}'; known: {known}" for path, model in named if model not in self.models
+        ]
+        problems += [f"routes.{name}: a model has this name too" for name in self.routes if name in self.models]
+        problems += [
+            f"routes.{name}: teacher and student are the same model '{route.teacher}'"
+            for name, route in self.routes.items()
+            if route.teacher == route.student
+        ]
+        return problems
+
+    def _unknown_routes(self) -> list[str]:
+        known = ", ".join(self.routes) or "none"
+        return [
+            f"keys.{number}.routes: unknown route '{route}'; known: {known}"
+            for number, key in enumerate(self.keys)
+            for route in key.routes or ()
+            if route not in self.routes
+        ]
+
+    def _auth_problems(self) -> list[str]:
+        if self.server.auth is None:
+            return ["server.auth: must be said: `keys` (an API key is required) or `none` (anyone may call)"]
+        if self.server.auth == "keys" and not self.keys:
+            return ["keys: server.auth is `keys` but no key is configured"]
+        if self.server.auth == "none" and self.keys:
+            return ["server.auth: is `none` but keys are configured; say `keys`, or remove them"]
+        hashes = [key.sha256 for key in self.keys]
+        return [f"keys.{n}.sha256: listed twice" for n, value in enumerate(hashes) if value in hashes[:n]]
+
+
+def _arms(route: Route) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("teacher", route.teacher), ("student", route.student)
+
+
+class Secrets(BaseModel):
+    """What came from the environment: upstream keys by model, and the password of Redis."""
+
+    model_config = ConfigDict(frozen=True)
+    upstream: dict[str, SecretStr] = {}
+    redis_password: SecretStr | None = None
+
+
+class Settings(BaseModel):
+    """A usable configuration: the file and the secrets it names."""
+
+    model_config = ConfigDict(frozen=True)
+    config: Config
+    secrets: Secrets
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, which YAML would silently resolve to the last."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise ConfigError(f"line {key_node.start_mark.line + 1}: key '{key}' is given twice")
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read, validate and complete a configuration file. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse(text, environ)
+
+
+def parse(text: str, environ: Mapping[str, str] | None = None) -> Settings:
+    """`load` for a text. Raises ConfigError."""
+    try:
+        data = yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError("expected a mapping with the keys server, models and routes")
+    return complete(data, environ)
+
+
+def complete(data: dict[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
+    """Validate parsed YAML and fetch its secrets from the environment. Raises ConfigError."""
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error))) from error
+    return Settings(config=config, secrets=_secrets(config, os.environ if environ is None else environ))
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors(include_url=False):
+        path = _yaml_path(problem["loc"])
+        message = (
+            "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        )
+        lines += [f"{path}: {message}"] if path else message.splitlines()
+    return lines
+
+
+def _yaml_path(loc: tuple[int | str, ...]) -> str:
+    """pydantic adds the chosen kind of policy to a path (`policy.split.student_share`); the file has no such step."""
+    kinds = {kind for config in CONFIGS for kind in get_args(config.model_fields["kind"].annotation)}
+    parts = [
+        part
+        for i, part in enumerate(loc)
+        if not (part in kinds and (loc[i - 1] == "policy" or (i >= 2 and loc[i - 2] == "policies")))
+    ]
+    return ".".join(map(str, parts))
+
+
+def _secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
+    upstream: dict[str, SecretStr] = {}
+    problems = []
+    for name, model in config.models.items():
+        if model.api_key_env is None:
+            continue
+        if value := environ.get(model.api_key_env):
+            upstream[name] = SecretStr(value)
+        else:
+            problems.append(f"models.{name}.api_key_env: the environment has no {model.api_key_env}")
+    password = None
+    if config.redis and config.redis.password_env:
+        if value := environ.get(config.redis.password_env):
+            password = SecretStr(value)
+        else:
+            problems.append(f"redis.password_env: the environment has no {config.redis.password_env}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Secrets(upstream=upstream, redis_password=password)
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def masked(settings: Settings) -> dict[str, Any]:
+    """The effective configuration with every secret replaced, ready for YAML."""
+    data: dict[str, Any] = settings.config.model_dump(mode="json")
+    if settings.config.redis:
+        data["redis"]["url"] = _without_password(settings.config.redis.url)
+    for name in settings.secrets.upstream:
+        data["models"][name]["api_key"] = MASK
+    for model in data["models"].values():
+        model["base_urls"] = [_without_password(url) for url in model["base_urls"]]
+    return data
+
+
+def _without_password(url: str) -> str:
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", f":{MASK}@") if password else url

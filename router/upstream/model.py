@@ -1,0 +1,310 @@
+"""One model behind the gateway: replicas, retries before the first byte, a bounded number in flight.
+
+`ModelClient.open` returns an answer whose first byte is there (a stream) or that is complete (everything else). Retries
+end here; which other model might answer instead is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+
+from policies.guards import Fit
+from router.errors import TooManyRequests, UpstreamFailed, UpstreamTimeout, UpstreamUnavailable
+from router.ledger.pricing import PriceList, price_list
+from router.settings import Model
+from router.upstream.replica import Replica, build_replica, pick
+from router.upstream.transport import Abortable, Aborted, ConnectFailed, Overdue, Response, TransportError
+
+log = logging.getLogger("distill_router.upstream")
+
+RETRY_STATUSES = frozenset({500, 502, 503, 504})
+RETRY_AFTER_S = 1.0
+BACKOFF_S = 0.05
+
+
+@dataclass(slots=True)
+class Leash:
+    """Lets the client's hang-up end whatever exchange is running on its behalf."""
+
+    current: Abortable | None = None
+    aborted: bool = False
+
+    def attach(self, exchange: Abortable) -> None:
+        self.current = exchange
+        if self.aborted:
+            exchange.abort()
+
+    def abort(self) -> None:
+        self.aborted = True
+        if self.current:
+            self.current.abort()
+
+
+@dataclass(slots=True)
+class Attempts:
+    """What was tried for one answer: shown to the client when nothing worked, and counted as retries."""
+
+    failures: list[str] = field(default_factory=list)
+    timeouts: int = 0
+    tried: set[str] = field(default_factory=set)
+
+    def add(self, replica: Replica, problem: str) -> None:
+        self.failures.append(f"{replica.name}: {problem}")
+        self.tried.add(replica.name)
+
+
+class Reply:
+    """An upstream's answer. `body` holds all of it unless it streams; then `chunks` goes on from `first`."""
+
+    __slots__ = (
+        "_client",
+        "_deadline",
+        "_headers",
+        "_open",
+        "_replica",
+        "_response",
+        "attempts",
+        "body",
+        "first",
+        "status",
+        "streams",
+        "waited_s",
+    )
+
+    def __init__(
+        self, client: ModelClient, replica: Replica, response: Response, attempts: Attempts, deadline: float
+    ) -> None:
+        self._client = client
+        self._replica = replica
+        self._response = response
+        self._headers = response.headers
+        self.status = response.status
+        self._deadline = deadline
+        self._open = True
+        self.attempts = attempts
+        self.body = b""
+        self.first = b""
+        self.streams = False
+        self.waited_s = 0.0
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for key, value in self._headers if key == name), None)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The stream's bytes as they arrive. Raises TransportError; the circuit hears of it."""
+        loop = asyncio.get_running_loop()
+        idle_s = self._client.config.timeouts.idle_s
+        if self.first:
+            yield self.first
+        while True:
+            started = loop.time()
+            try:
+                data = await self._response.chunk(min(started + idle_s, self._deadline))
+            except TransportError as error:
+                self._client.note_failure(self._replica, error)
+                raise
+            finally:
+                self.waited_s += loop.time() - started
+            if not data:
+                return
+            yield data
+
+    async def drain(self, timeout_s: float) -> None:
+        """Read what little is left after the last event, so that the connection can serve again."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        with contextlib.suppress(TransportError):
+            while await self._response.chunk(deadline):
+                pass
+
+    def close(self) -> None:
+        """Give back the connection and the place in flight. May be called twice."""
+        if self._open:
+            self._open = False
+            self._response.close()
+            self._client.leave(self._replica)
+
+
+class ModelClient:
+    """A configured model and everything that is needed to call it."""
+
+    def __init__(self, name: str, config: Model, api_key: SecretStr | None) -> None:
+        self.name = name
+        self.config = config
+        self.api_key = api_key
+        self.upstream_name = config.model or name
+        self.prices: PriceList = price_list(config.price)
+        self.supports = frozenset(config.supports)
+        self.fit = Fit(self.supports, config.context_tokens, config.max_output_tokens, config.bytes_per_token)
+        self.replicas: list[Replica] = [
+            build_replica(f"{name}[{i}]", url, config, api_key) for i, url in enumerate(config.base_urls)
+        ]
+        self.in_flight = 0
+        self._idle: asyncio.Event | None = None
+        self._health: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin the active health checks."""
+        self._health = asyncio.create_task(self._check_forever(), name=f"health of {self.name}")
+
+    async def close(self) -> None:
+        if self._health:
+            self._health.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._health
+        for replica in self.replicas:
+            await replica.transport.close()
+
+    @property
+    def available(self) -> bool:
+        """Whether a call made now would be tried at all."""
+        now = time.monotonic()
+        return any(replica.circuit.admits(now) for replica in self.replicas)
+
+    async def open(
+        self, path: str, headers: bytes, body: bytes, *, stream: bool, leash: Leash, attempts: Attempts
+    ) -> Reply:
+        """Call the model: POST `body` to `path` below the base URL, with retries before the first byte.
+
+        `attempts` collects what was tried. Raises TooManyRequests (its places in flight are taken), UpstreamFailed and
+        its subclasses with what was tried, Aborted when the leash was pulled. Answers under 500 are returned.
+        """
+        if self.in_flight >= self.config.max_in_flight:
+            raise TooManyRequests(
+                f"model '{self.name}' has {self.in_flight} requests in flight, its limit; try again later",
+                code="model_overloaded",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self.in_flight += 1
+        try:
+            return await self._with_retries(path, headers, body, stream, leash, attempts)
+        except BaseException:
+            self._left()
+            raise
+
+    def leave(self, replica: Replica) -> None:
+        """A reply is closed."""
+        replica.in_flight -= 1
+        self._left()
+
+    async def idle(self) -> None:
+        """Wait until no call is in flight."""
+        if self.in_flight:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
+
+    def _left(self) -> None:
+        self.in_flight -= 1
+        if self._idle and not self.in_flight:
+            self._idle.set()
+
+    def note_failure(self, replica: Replica, error: TransportError) -> None:
+        if isinstance(error, Aborted):
+            replica.circuit.ends()
+            return
+        replica.circuit.failed(time.monotonic())
+        log.warning("%s at %s failed: %s", replica.name, replica.url, error)
+
+    async def _with_retries(
+        self, path: str, headers: bytes, body: bytes, stream: bool, leash: Leash, attempts: Attempts
+    ) -> Reply:
+        error: TransportError | int | None = None
+        deadline = asyncio.get_running_loop().time() + self.config.timeouts.total_s
+        for number in range(self.config.retries + 1):
+            replica = pick(self.replicas, attempts.tried)
+            if replica is None:
+                break
+            if number:
+                await asyncio.sleep(BACKOFF_S * 2 ** (number - 1) * random.uniform(0.5, 1.5))
+            if leash.aborted:
+                raise Aborted("given up")
+            outcome = await self._attempt(replica, attempts, path, headers, body, stream, leash, deadline)
+            if isinstance(outcome, Reply):
+                return outcome
+            error = outcome
+            if asyncio.get_running_loop().time() >= deadline:
+                break
+        raise self._failure(error, attempts)
+
+    async def _attempt(
+        self,
+        replica: Replica,
+        attempts: Attempts,
+        path: str,
+        headers: bytes,
+        body: bytes,
+        stream: bool,
+        leash: Leash,
+        deadline: float,
+    ) -> Reply | TransportError | int:
+        """One try: the reply, or what went wrong (an error, or a status worth a retry)."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        first_by = min(deadline, started + self.config.timeouts.first_token_s) if stream else deadline
+        replica.circuit.starts()
+        replica.in_flight += 1
+        response: Response | None = None
+        try:
+            response = await replica.transport.send(replica.head(path) + headers, body, first_by, leash.attach)
+            reply = Reply(self, replica, response, attempts, deadline)
+            reply.streams = stream and _is_event_stream(reply)
+            if reply.streams:
+                reply.first = await response.chunk(first_by)
+            else:
+                reply.body = await response.read(deadline)
+        except TransportError as error:
+            self._leave_failed(replica, response)
+            self.note_failure(replica, error)
+            if isinstance(error, Aborted):
+                raise
+            attempts.add(replica, str(error))
+            attempts.timeouts += isinstance(error, Overdue)
+            return error
+        except BaseException:
+            self._leave_failed(replica, response)
+            replica.circuit.ends()
+            raise
+        if response.status in RETRY_STATUSES:
+            replica.circuit.failed(time.monotonic())
+            attempts.add(replica, f"status {response.status}")
+            self._leave_failed(replica, response)
+            return response.status
+        replica.circuit.succeeded()
+        reply.waited_s = loop.time() - started
+        return reply
+
+    def _leave_failed(self, replica: Replica, response: Response | None) -> None:
+        replica.in_flight -= 1
+        if response:
+            response.close()
+
+    def _failure(self, error: TransportError | int | None, attempts: Attempts) -> UpstreamFailed:
+        if error is None:
+            return UpstreamUnavailable(
+                f"model '{self.name}' is not available: the circuit of every replica is open after repeated failures",
+                retry_after_s=self.config.circuit.open_s,
+            )
+        tried = f"model '{self.name}' failed; tried {'; '.join(attempts.failures)}"
+        if isinstance(error, Overdue) or error == 504:
+            return UpstreamTimeout(tried)
+        if isinstance(error, ConnectFailed) or error == 503:
+            return UpstreamUnavailable(tried)
+        return UpstreamFailed(tried)
+
+    async def _check_forever(self) -> None:
+        health = self.config.health
+        while True:
+            for replica in self.replicas:
+                await replica.check(health.path, health.timeout_s)
+            await asyncio.sleep(health.interval_s)
+
+
+def _is_event_stream(reply: Reply) -> bool:
+    return reply.status == 200 and (reply.header(b"content-type") or b"").startswith(b"text/event-stream")

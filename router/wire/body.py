@@ -1,0 +1,116 @@
+"""The body that goes upstream: the client's own bytes where nothing changes, else only the fields that must.
+
+The gateway's additions (usage in streams, log-probabilities for a gate) come first, then the model's `adapt` block,
+which has the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from router.request import ClientRequest, Fields
+from router.settings import Adapt
+from router.translate import chat_request
+from router.upstream.model import ModelClient
+
+Dialect = Literal["chat", "completions", "responses", "embeddings"]
+
+PATHS: Mapping[Dialect, str] = {
+    "chat": "/chat/completions",
+    "completions": "/completions",
+    "responses": "/responses",
+    "embeddings": "/embeddings",
+}
+_NO_ADAPT = Adapt()
+_OFF = (b"null", b"false")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request as one model gets it. `hides_*`: what the gateway asked for and the client must not see."""
+
+    dialect: Dialect
+    body: bytes
+    stream: bool
+    hides_usage: bool = False
+    hides_logprobs: bool = False
+
+    @property
+    def path(self) -> str:
+        return PATHS[self.dialect]
+
+
+def outgoing(request: ClientRequest, model: ModelClient, *, scored: bool = False, background: bool = False) -> Outgoing:
+    """`request` for `model`. `scored`: its log-probabilities are needed; `background`: not streamed, chat if possible.
+
+    Raises BadRequest where a Responses request cannot be said in chat.
+    """
+    dialect = _dialect(request, model, scored or background)
+    translated = dialect != request.endpoint
+    fields: Fields = chat_request(_decoded(request)) if translated else request.fields
+    stream = request.stream and not background
+    changes: Fields = {}
+    if model.upstream_name != request.model:
+        changes["model"] = model.upstream_name
+    if request.stream and background:
+        fields = {name: value for name, value in fields.items() if name not in ("stream", "stream_options")}
+    hides_usage = stream and dialect in ("chat", "completions") and not _asks_for_usage(fields)
+    if hides_usage:
+        changes["stream_options"] = _options(fields) | {"include_usage": True}
+    hides_logprobs = scored and _raw(fields.get("logprobs")) in _OFF
+    if hides_logprobs and dialect in ("chat", "completions"):
+        changes["logprobs"] = True if dialect == "chat" else 1
+    if not changes and not translated and fields is request.fields and model.config.adapt == _NO_ADAPT:
+        return Outgoing(dialect, request.body, stream)
+    body = msgspec.json.encode(_adapted({**fields, **changes}, model.config.adapt, dialect))
+    return Outgoing(dialect, body, stream, hides_usage and not translated, hides_logprobs)
+
+
+def _dialect(request: ClientRequest, model: ModelClient, as_chat: bool) -> Dialect:
+    if request.endpoint == "responses" and (as_chat or "responses" not in model.supports):
+        return "chat"
+    return request.endpoint
+
+
+def _decoded(request: ClientRequest) -> dict[str, Any]:
+    return {name: request.value(name) for name in request.fields}
+
+
+def _raw(value: Any) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def _options(fields: Fields) -> dict[str, Any]:
+    options = msgspec.json.decode(_raw(fields.get("stream_options")))
+    return options if isinstance(options, dict) else {}
+
+
+def _asks_for_usage(fields: Fields) -> bool:
+    return "stream_options" in fields and _options(fields).get("include_usage") is True
+
+
+def _adapted(fields: Fields, adapt: Adapt, dialect: Dialect) -> Fields:
+    for name in adapt.drop:
+        fields.pop(name, None)
+    for old, new in adapt.rename.items():
+        if old in fields:
+            value = fields.pop(old)
+            fields.setdefault(new, value)
+    fields.update(adapt.set)
+    if adapt.system_prompt is not None:
+        _set_system_prompt(fields, adapt.system_prompt, dialect)
+    return fields
+
+
+def _set_system_prompt(fields: Fields, prompt: str, dialect: Dialect) -> None:
+    if dialect == "responses":
+        fields["instructions"] = prompt
+    if dialect != "chat":
+        return
+    messages = msgspec.json.decode(_raw(fields["messages"]))
+    kept = [m for m in messages if not (isinstance(m, dict) and m.get("role") in ("system", "developer"))]
+    fields["messages"] = [{"role": "system", "content": prompt}, *kept]
