@@ -7,8 +7,6 @@ points P(wrong) = 1 - exp(score), which is what the model itself believes and is
 
 from __future__ import annotations
 
-import itertools
-from bisect import bisect_right
 from dataclasses import dataclass, replace
 from math import exp
 from typing import Literal
@@ -16,29 +14,23 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from policies.base import Decision, Policy, PolicyConfig, RequestView
+from policies.calibration import Calibration
 
 Points = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LogprobGate:
-    """P(wrong) from the mean log-probability by linear interpolation over `scores` (rising) and `p` (falling)."""
+    """Escalates from `escalate_at` on; without a calibration it believes the model's own probability."""
 
     escalate_at: float
     score_tokens: int
-    scores: tuple[float, ...]
-    p: tuple[float, ...]
+    calibration: Calibration | None
 
     def p_wrong(self, mean_logprob: float) -> float:
-        if not self.scores:
+        if self.calibration is None:
             return 1.0 - exp(min(0.0, mean_logprob))
-        i = bisect_right(self.scores, mean_logprob)
-        if i == 0:
-            return self.p[0]
-        if i == len(self.scores):
-            return self.p[-1]
-        low, high = self.scores[i - 1], self.scores[i]
-        return self.p[i - 1] + (self.p[i] - self.p[i - 1]) * (mean_logprob - low) / (high - low)
+        return self.calibration.p_wrong(mean_logprob)
 
     def escalates(self, p_wrong: float) -> bool:
         return p_wrong >= self.escalate_at
@@ -77,15 +69,15 @@ class CascadeConfig(PolicyConfig):
 
     @field_validator("calibration")
     @classmethod
-    def _monotone(cls, points: Points) -> Points:
-        for (low, p_low), (high, p_high) in itertools.pairwise(points):
-            if high <= low or p_high > p_low:
-                raise ValueError("calibration points need rising scores and falling probabilities")
-        if any(not 0 <= p <= 1 for _, p in points):
-            raise ValueError("calibration probabilities lie in [0, 1]")
+    def _usable(cls, points: Points) -> Points:
+        _calibration(points)
         return points
 
     def build(self) -> Policy:
-        scores = tuple(score for score, _ in self.calibration)
-        gate = LogprobGate(self.escalate_at, self.score_tokens, scores, tuple(p for _, p in self.calibration))
+        gate = LogprobGate(self.escalate_at, self.score_tokens, _calibration(self.calibration))
         return _cascade(gate, self.version())
+
+
+def _calibration(points: Points) -> Calibration | None:
+    """Raises ValueError where the points are no calibration."""
+    return Calibration(tuple(score for score, _ in points), tuple(p for _, p in points)) if points else None

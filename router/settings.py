@@ -41,7 +41,6 @@ Permission = Literal["override", "force_model", "admin"]
 PriceUsd = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
-CONFIG_PATH_VARIABLE = "DISTILL_ROUTER_CONFIG"
 METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 MASK = "********"
 
@@ -77,7 +76,6 @@ class Server(Block):
         default=None, description="keys: an API key is required; none: anyone may call. Must be said."
     )
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
-    max_header_bytes: int = Field(default=64 * 1024, ge=4096)
     body_timeout_s: Seconds = 60
     drain_s: Seconds = Field(default=30, description="how long running requests may finish after SIGTERM")
     reload: bool = Field(default=True, description="reload the file when it changes (SIGHUP always does)")
@@ -92,7 +90,7 @@ class Redis(Block):
 
     url: str
     password_env: str | None = None
-    data_dir: Path | None = Field(default=None, description="embedded only; left out: nothing survives a restart")
+    data_dir: Path = Field(default=Path("redis-data"), description="embedded only: where it keeps its data")
 
     @model_validator(mode="after")
     def _scheme(self) -> Redis:
@@ -320,16 +318,19 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read, validate and complete a configuration file. Raises ConfigError."""
+def load(path: Path, environ: Mapping[str, str] | None = None, *, upstream_keys: bool = True) -> Settings:
+    """Read, validate and complete a configuration file. Raises ConfigError.
+
+    `upstream_keys` False: the models' API keys may be missing, for commands that call no model.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return parse(text, environ)
+    return parse(text, environ, upstream_keys=upstream_keys)
 
 
-def parse(text: str, environ: Mapping[str, str] | None = None) -> Settings:
+def parse(text: str, environ: Mapping[str, str] | None = None, *, upstream_keys: bool = True) -> Settings:
     """`load` for a text. Raises ConfigError."""
     try:
         data = yaml.load(text, Loader=_Loader)  # a SafeLoader
@@ -337,16 +338,11 @@ def parse(text: str, environ: Mapping[str, str] | None = None) -> Settings:
         raise ConfigError(f"not YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError("expected a mapping with the keys server, models and routes")
-    return complete(data, environ)
-
-
-def complete(data: dict[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
-    """Validate parsed YAML and fetch its secrets from the environment. Raises ConfigError."""
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(error))) from error
-    return Settings(config=config, secrets=_secrets(config, os.environ if environ is None else environ))
+    return Settings(config=config, secrets=_secrets(config, os.environ if environ is None else environ, upstream_keys))
 
 
 def _explain(error: ValidationError) -> list[str]:
@@ -371,7 +367,7 @@ def _yaml_path(loc: tuple[int | str, ...]) -> str:
     return ".".join(map(str, parts))
 
 
-def _secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
+def _secrets(config: Config, environ: Mapping[str, str], upstream_keys: bool) -> Secrets:
     upstream: dict[str, SecretStr] = {}
     problems = []
     for name, model in config.models.items():
@@ -379,7 +375,7 @@ def _secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
             continue
         if value := environ.get(model.api_key_env):
             upstream[name] = SecretStr(value)
-        else:
+        elif upstream_keys:
             problems.append(f"models.{name}.api_key_env: the environment has no {model.api_key_env}")
     password = None
     if config.redis and config.redis.password_env:

@@ -11,7 +11,7 @@ import logging
 from policies.base import Arm
 from router.arm import ArmCall, open_arm
 from router.errors import RouterError, TooManyRequests
-from router.evidence.compare.base import Answer
+from router.evidence.compare.base import Answer, Verdict
 from router.evidence.compare.registry import compare
 from router.evidence.records import ArmAnswer, PairRecord, arm_answer, split_of, verdict_record
 from router.evidence.writer import AGREEMENTS, DECISIONS, DISAGREEMENTS, EvidenceWriter
@@ -88,7 +88,7 @@ class Auditor:
             teacher, student = served, _escalated(trace) or await self._ask(trace, route, "student")
         else:
             teacher, student = await self._ask(trace, route, "teacher"), served
-        self._keep(trace, route, teacher, student)
+        await self._keep(trace, route, teacher, student)
 
     async def _ask(self, trace: Trace, route: RouteRuntime, arm: Arm) -> ArmAnswer:
         """The other arm's answer; its cost is recorded whatever happens. Raises Shed when the model has no place."""
@@ -120,11 +120,13 @@ class Auditor:
             self._recorder.charge(route.name, tenant, charge)
             self._writer.put(DECISIONS, shadow_row(trace, charge))
 
-    def _keep(self, trace: Trace, route: RouteRuntime, teacher: ArmAnswer, student: ArmAnswer) -> None:
+    async def _keep(self, trace: Trace, route: RouteRuntime, teacher: ArmAnswer, student: ArmAnswer) -> None:
         request = {name: trace.request.value(name) for name in trace.request.fields}
-        verdict = compare(request, _answer(teacher), _answer(student), route.config.audit.comparator)
-        self._metrics.comparisons.labels(route.name, "agree" if verdict.same else "disagree").inc()
-        if not verdict.same:
+        verdict = await asyncio.to_thread(  # long answers take milliseconds
+            compare, request, _answer(teacher), _answer(student), route.config.audit.comparator
+        )
+        self._metrics.comparisons.labels(route.name, _label(verdict, teacher)).inc()
+        if not verdict.same and teacher.error is None:
             self._metrics.disagreements.labels(route.name, verdict.kind).inc()
         policy = trace.target.policy
         assert trace.arm is not None
@@ -148,7 +150,15 @@ class Auditor:
             training_use=route.teacher.config.training_use,
             split=split_of(trace.request.conversation()),
         )
-        self._writer.put(AGREEMENTS if verdict.same else DISAGREEMENTS, record.model_dump_json().encode())
+        agrees = verdict.same or teacher.error is not None
+        self._writer.put(AGREEMENTS if agrees else DISAGREEMENTS, record.model_dump_json().encode())
+
+
+def _label(verdict: Verdict, teacher: ArmAnswer) -> str:
+    """A teacher that failed says nothing about the student."""
+    if teacher.error is not None:
+        return "teacher_failed"
+    return "agree" if verdict.same else "disagree"
 
 
 def _served(trace: Trace, call: ArmCall) -> ArmAnswer:

@@ -7,9 +7,11 @@ to the end. Reading pauses while more than `HIGH_WATER` bytes wait, so that a sl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import SplitResult
 
 import httptools
@@ -20,6 +22,7 @@ from router.upstream.transport import (
     Broken,
     ConnectFailed,
     Overdue,
+    PoolFull,
     Response,
     StaleConnection,
     TransportError,
@@ -63,8 +66,7 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
         if not self.active:
@@ -103,12 +105,17 @@ class Connection(asyncio.Protocol):
     # httptools callbacks
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._complete:
+            return  # a second answer, which nobody asked for: `on_message_complete` gives the connection up
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
             self._framed = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._complete:
+            self._reusable = False
+            return
         self.status = self._parser.get_status_code()
         if self.status < 200:
             self.headers.clear()
@@ -117,12 +124,14 @@ class Connection(asyncio.Protocol):
         self._head_done = True
 
     def on_body(self, body: bytes) -> None:
+        if self._complete:
+            return
         self._chunks.append(body)
         self._buffered += len(body)
 
     def on_message_complete(self) -> None:
-        if not self._head_done:
-            return  # an interim 1xx answer
+        if not self._head_done or self._complete:
+            return  # an interim 1xx answer, or one too many
         self._complete = True
         self._reusable = self._parser.should_keep_alive()
 
@@ -222,19 +231,10 @@ class HttpPool:
         self._open: set[Connection] = set()
 
     async def send(self, head: bytes, body: bytes, deadline: float, on_start: Callable[[Abortable], None]) -> Response:
-        connection = self._warm() or await self._connect()
-        on_start(connection)
-        try:
-            await connection.exchange(head, body, deadline)
-        except StaleConnection:
-            connection.drop()
-            connection = await self._connect()
-            on_start(connection)
-            await self._exchange_or_drop(connection, head, body, deadline)
-        except BaseException:
-            connection.drop()
-            raise
-        return connection
+        if connection := self._warm():
+            with contextlib.suppress(StaleConnection):
+                return await self._exchange(connection, head, body, deadline, on_start)
+        return await self._exchange(await self._connect(), head, body, deadline, on_start)
 
     async def close(self) -> None:
         self._max = 0
@@ -253,12 +253,21 @@ class HttpPool:
         if connection in self._idle:
             self._idle.remove(connection)
 
-    async def _exchange_or_drop(self, connection: Connection, head: bytes, body: bytes, deadline: float) -> None:
+    async def _exchange(
+        self,
+        connection: Connection,
+        head: bytes,
+        body: bytes,
+        deadline: float,
+        on_start: Callable[[Abortable], None],
+    ) -> Connection:
         try:
+            on_start(connection)
             await connection.exchange(head, body, deadline)
         except BaseException:
             connection.drop()
             raise
+        return connection
 
     def _warm(self) -> Connection | None:
         oldest = self.loop.time() - KEEP_ALIVE_S
@@ -271,20 +280,19 @@ class HttpPool:
 
     async def _connect(self) -> Connection:
         if len(self._open) >= self._max:
-            raise ConnectFailed("every connection to the upstream is in use")
+            raise PoolFull("every connection to the upstream is in use")
         connection = Connection(self)
         self._open.add(connection)
         try:
             async with asyncio.timeout(self._connect_s):
                 await self.loop.create_connection(lambda: connection, self._host, self._port, ssl=self._tls)
-        except TimeoutError as error:
+        except BaseException as error:
             self._open.discard(connection)
-            raise ConnectFailed("timed out connecting") from error
-        except (OSError, ssl.SSLError) as error:
-            self._open.discard(connection)
-            raise ConnectFailed(_reason(error)) from error
-        except BaseException:
-            self._open.discard(connection)
+            connection.drop()
+            if isinstance(error, TimeoutError):
+                raise ConnectFailed("timed out connecting") from error
+            if isinstance(error, OSError):
+                raise ConnectFailed(_reason(error)) from error
             raise
         return connection
 

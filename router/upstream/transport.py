@@ -18,6 +18,10 @@ class ConnectFailed(TransportError):
     """No connection: refused, unreachable, TLS failure, or too slow."""
 
 
+class PoolFull(ConnectFailed):
+    """Every connection that the configuration allows is in use: the gateway's own bound, no fault of the upstream."""
+
+
 class Overdue(TransportError):
     """A timeout passed; `str()` says which."""
 
@@ -34,7 +38,14 @@ class Aborted(TransportError):
     """Given up by the gateway itself, for instance because the client hung up."""
 
 
-class Response(Protocol):
+class Abortable(Protocol):
+    """A running exchange."""
+
+    def abort(self) -> None:
+        """End it now: whoever waits for it gets `Aborted`."""
+
+
+class Response(Abortable, Protocol):
     """An answer whose head has arrived."""
 
     status: int
@@ -56,15 +67,9 @@ class Transport(Protocol):
     async def send(self, head: bytes, body: bytes, deadline: float, on_start: Callable[[Abortable], None]) -> Response:
         """Send a request whose head lacks only `content-length`; returns when the answer's head is there.
 
-        `on_start` receives a handle that ends the exchange from outside. Raises TransportError.
+        `on_start` receives a handle that ends the exchange from outside, before anything is sent; the handle means
+        nothing any more once the response is closed. Raises TransportError, and what `on_start` raises.
         """
 
     async def close(self) -> None:
         """Drop every connection."""
-
-
-class Abortable(Protocol):
-    """A running exchange."""
-
-    def abort(self) -> None:
-        """End it now: whoever waits for it gets `Aborted`."""

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from policies import bounds
 
+untimed = settings(deadline=None)
+
 counts = st.integers(0, 60).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials)))
 
 
@@ -21,6 +23,7 @@ def exact_tail(failures: int, trials: int, rate: Fraction) -> Fraction:
     )
 
 
+@untimed
 @given(counts, st.integers(1, 999))
 def test_the_tail_is_the_exact_sum(count: tuple[int, int], per_mille: int) -> None:
     rate = Fraction(per_mille, 1000)
@@ -54,6 +57,7 @@ def test_clopper_pearson_agrees_with_published_tables(failures: int, trials: int
     assert [interval.low, interval.high] == pytest.approx([low, high], abs=5e-5)
 
 
+@untimed
 @given(counts, st.sampled_from([0.001, 0.05, 0.2]))
 def test_the_bound_is_where_the_exact_tail_is_delta(count: tuple[int, int], delta: float) -> None:
     failures, trials = count
@@ -85,6 +89,7 @@ def test_wilson_agrees_with_published_values() -> None:
     assert round(bounds.wilson(0, 20, 0.05).high, 4) == 0.1611
 
 
+@untimed
 @given(counts.filter(lambda count: count[1] > 0), st.sampled_from([0.01, 0.3, 1.0]))
 def test_equal_probabilities_reduce_to_the_binomial(count: tuple[int, int], probability: float) -> None:
     failures, trials = count
@@ -103,6 +108,7 @@ losses_and_chances = st.lists(
 ).map(lambda rows: ([loss for loss, _ in rows], [chance for _, chance in rows]))
 
 
+@untimed
 @given(losses_and_chances)
 def test_the_interval_holds_the_estimate_and_certifying_is_the_bound(sample: tuple[list[float], list[float]]) -> None:
     losses, chances = sample
@@ -114,6 +120,7 @@ def test_the_interval_holds_the_estimate_and_certifying_is_the_bound(sample: tup
     assert upper < 1e-5 or not bounds.certifies(losses, chances, upper - 1e-6, 0.05)
 
 
+@untimed
 @given(losses_and_chances)
 def test_a_further_loss_only_raises_the_bound(sample: tuple[list[float], list[float]]) -> None:
     losses, chances = sample
@@ -150,7 +157,7 @@ def test_the_bound_covers_the_rate_of_traffic_sampled_unequally() -> None:
     assert high == 0
 
 
-@settings(deadline=None)
+@untimed
 @given(st.sampled_from([0.01, 0.05, 0.3]), st.sampled_from([0.0, 0.001, 0.02, 0.2]), st.integers(0, 500))
 def test_pairs_needed_are_enough(max_loss: float, rate: float, so_far: int) -> None:
     more = bounds.pairs_needed(max_loss, 0.05, rate, so_far)

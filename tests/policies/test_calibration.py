@@ -8,10 +8,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.calibration import Calibration, fit
+
+untimed = settings(deadline=None)
 
 finite = st.floats(-1e6, 1e6)
 judged = st.lists(st.tuples(finite, st.booleans(), st.floats(0.01, 100)), min_size=1, max_size=80)
@@ -21,6 +23,7 @@ def fitted(rows: list[tuple[float, bool, float]]) -> Calibration:
     return fit([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
 
 
+@untimed
 @given(judged, st.lists(st.floats(allow_nan=False), max_size=20))
 def test_the_risk_never_rises_with_the_score_and_is_a_probability(
     rows: list[tuple[float, bool, float]], scores: list[float]
@@ -31,12 +34,14 @@ def test_the_risk_never_rises_with_the_score_and_is_a_probability(
     assert all(earlier >= later for earlier, later in itertools.pairwise(risks))
 
 
+@untimed
 @given(judged)
 def test_a_curve_survives_json(rows: list[tuple[float, bool, float]]) -> None:
     curve = fitted(rows)
     assert Calibration.from_dict(json.loads(json.dumps(curve.to_dict()))) == curve
 
 
+@untimed
 @given(judged, st.sampled_from([0.001, 7.0, 1e6]))
 def test_the_scale_of_the_weights_does_not_matter(rows: list[tuple[float, bool, float]], scale: float) -> None:
     curve, scaled = fitted(rows), fitted([(score, wrong, weight * scale) for score, wrong, weight in rows])

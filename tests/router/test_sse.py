@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.sse import Event, EventTooLarge, SSEParser
+
+untimed = settings(deadline=None)
 
 lines = st.sampled_from(
     [
@@ -59,17 +61,20 @@ def dispatched_by_specification(stream: bytes) -> list[tuple[bytes, bytes | None
     return found
 
 
+@untimed
 @given(cut_streams())
 def test_any_cut_of_a_stream_gives_the_events_of_the_whole(chunks: list[bytes]) -> None:
     assert parse(chunks) == parse([b"".join(chunks)])
 
 
+@untimed
 @given(cut_streams())
 def test_no_byte_is_lost(chunks: list[bytes]) -> None:
     events, remainder = parse(chunks)
     assert b"".join(event.raw for event in events) + remainder == b"".join(chunks)
 
 
+@untimed
 @given(cut_streams())
 def test_events_are_those_of_the_specification(chunks: list[bytes]) -> None:
     events, _ = parse(chunks)
@@ -77,6 +82,7 @@ def test_events_are_those_of_the_specification(chunks: list[bytes]) -> None:
     assert [(event.data, event.event) for event in events if event.data] == expected
 
 
+@untimed
 @given(cut_streams())
 def test_bytes_are_kept_also_before_the_stream_ends(chunks: list[bytes]) -> None:
     parser, raws, fed = SSEParser(), b"", b""

@@ -34,6 +34,10 @@ class Answer:
     refusal: str | None = None
     error: str | None = None
 
+    @property
+    def called(self) -> bool:
+        return bool(self.tool_calls)
+
     @classmethod
     def from_choice(cls, choice: Mapping[str, Any]) -> Answer:
         """Reads one of OpenAI's `choices`: `message` for chat, `text` for completions; wrong types count as absent."""
@@ -73,7 +77,10 @@ class Verdict:
 
 
 class Comparator(Protocol):
-    """`applies` says whether this comparator is the right one for the answers; `compare` is total either way."""
+    """`applies` says whether this comparator is the right one for the answers; `compare` is total either way.
+
+    One that reads text alone does not apply where a side called a tool: such pairs go to `tool_calls`.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int]

@@ -17,6 +17,8 @@ class JsonValue:
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:
         """JSON was asked for, or both answers are an object or an array."""
+        if teacher.called or student.called:
+            return False
         return _asks_for_json(request) or (_is_container(teacher.text) and _is_container(student.text))
 
     def compare(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> Verdict:

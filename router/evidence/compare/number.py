@@ -20,6 +20,8 @@ class Number:
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:
         """One answer is little more than a number; either, as the verdict must not depend on who gave it."""
+        if teacher.called or student.called:
+            return False
         return is_number(teacher.text) or is_number(student.text)
 
     def compare(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> Verdict:

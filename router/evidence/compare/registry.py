@@ -40,6 +40,11 @@ def get(name: str) -> Comparator:
 
 
 def compare(request: Mapping[str, Any], teacher: Answer, student: Answer, comparator: str = "auto") -> Verdict:
-    """The verdict on one pair: outcome classes first, then the comparator named. Raises `UnknownComparator`."""
+    """The verdict on one pair: outcome classes first, then the comparator named; no tool call is overlooked.
+
+    Raises `UnknownComparator`.
+    """
     chosen = get(comparator)
+    if (teacher.called or student.called) and not chosen.applies(request, teacher, student):
+        chosen = get(ToolCalls.name)
     return outcome_verdict(teacher, student) or chosen.compare(request, teacher, student)

@@ -21,10 +21,10 @@ class ToolCalls:
     version: ClassVar[int] = 1
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:
-        return bool(teacher.tool_calls or student.tool_calls)
+        return teacher.called or student.called
 
     def compare(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> Verdict:
-        if not teacher.tool_calls and not student.tool_calls:
+        if not (teacher.called or student.called):
             same = normalise(teacher.text) == normalise(student.text)
             return agree(self) if same else differ(self, "text", side_by_side(teacher.text, student.text))
         theirs = Counter(_key(call) for call in teacher.tool_calls)

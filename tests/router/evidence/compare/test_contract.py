@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.evidence.compare import COMPARATORS, Answer, ToolCall, Verdict, compare
@@ -68,6 +68,7 @@ answers = st.builds(
 requests: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [{}, {"response_format": {"type": "json_object"}}, {"response_format": "text"}, {"tools": []}]
 )
+untimed = settings(deadline=None)
 every_comparator = pytest.mark.parametrize("name", COMPARATORS)
 
 
@@ -87,6 +88,7 @@ def test_a_comparator_is_listed_under_its_own_name(name: str) -> None:
 
 
 @every_comparator
+@untimed
 @given(request=requests, answer=answers)
 def test_an_answer_equals_itself(name: str, request: dict[str, Any], answer: Answer) -> None:
     direct = COMPARATORS[name].compare(request, answer, answer)
@@ -95,6 +97,7 @@ def test_an_answer_equals_itself(name: str, request: dict[str, Any], answer: Ans
 
 
 @every_comparator
+@untimed
 @given(request=requests, teacher=answers, student=answers)
 def test_verdicts_are_total_consistent_and_symmetric(
     name: str, request: dict[str, Any], teacher: Answer, student: Answer
@@ -108,6 +111,13 @@ def test_verdicts_are_total_consistent_and_symmetric(
         assert_consistent(other)
         assert one.same == other.same
     assert isinstance(comparator.applies(request, teacher, student), bool)
+
+
+@every_comparator
+def test_a_different_tool_call_is_never_overlooked(name: str) -> None:
+    teacher, student = (Answer("{}", (ToolCall("f", arguments),)) for arguments in ('{"a": 1}', '{"a": 2}'))
+    assert not compare({"response_format": {"type": "json_object"}}, teacher, student, name).same
+    assert not compare({}, teacher, Answer("{}"), name).same
 
 
 @every_comparator

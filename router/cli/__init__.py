@@ -1,0 +1,170 @@
+"""The command line, `distill-router`. Each command imports what it needs when it runs, so that `--help` is fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="distill-router",
+    help="Serve a distilled student where the loss does not matter, and its teacher where it does.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+disagreements = typer.Typer(help="Look at the pairs in which teacher and student disagree.", no_args_is_help=True)
+app.add_typer(disagreements, name="disagreements")
+
+ConfigPath = Annotated[
+    Path, typer.Option("--config", "-c", envvar="DISTILL_ROUTER_CONFIG", help="The configuration file (YAML).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+BAD_CONFIG = 2
+
+
+@app.command()
+def serve(
+    config: ConfigPath,
+    host: Annotated[str | None, typer.Option(help="Overrides server.host.")] = None,
+    port: Annotated[int | None, typer.Option(help="Overrides server.port.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Overrides server.workers.")] = None,
+) -> None:
+    """Run the gateway. SIGHUP, or a change of the file, reloads the configuration; SIGTERM drains."""
+    from router.errors import ConfigError
+    from router.server import serve as run
+
+    try:
+        run(config, host, port, workers)
+    except ConfigError as error:
+        raise _bad_config(config, error) from None
+
+
+@app.command()
+def check(
+    config: Annotated[Path | None, typer.Option("--config", "-c", envvar="DISTILL_ROUTER_CONFIG")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the configuration.")] = False,
+) -> None:
+    """Validate a configuration and print what is in effect, secrets masked. A mistake: exit status 2."""
+    import json
+
+    import yaml
+
+    from router.errors import ConfigError
+    from router.settings import Config, load, masked
+
+    if schema:
+        typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+        return
+    if config is None:
+        typer.echo("give --config FILE, or --schema", err=True)
+        raise typer.Exit(BAD_CONFIG)
+    try:
+        typer.echo(yaml.safe_dump(masked(load(config)), sort_keys=False), nl=False)
+    except ConfigError as error:
+        raise _bad_config(config, error) from None
+
+
+@app.command()
+def embedded(
+    model: Annotated[str, typer.Option(help="teacher, student, or a folder with a Llama checkpoint.")],
+    port: Annotated[int, typer.Option(help="Port to listen on.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve one model with the embedded engine (numpy, small checkpoints)."""
+    from serving.embedded.server import run
+
+    run(model, host, port)
+
+
+@app.command()
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="Exit after the table; 0 if every request was answered.")
+    ] = False,
+    no_traffic: Annotated[bool, typer.Option("--no-traffic", help="Only serve.")] = False,
+    requests: Annotated[int, typer.Option(min=1, help="Requests to send.")] = 300,
+    port: Annotated[int, typer.Option(help="Port of the gateway.")] = 8080,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
+) -> None:
+    """A real teacher and student (toys), Redis and the gateway between them; mixed traffic; a table of what it cost."""
+    from router.cli.demo import run_demo
+    from router.errors import ConfigError
+
+    try:
+        raise typer.Exit(run_demo(once=once, traffic=not no_traffic, requests=requests, port=port, json_path=json))
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(BAD_CONFIG) from None
+
+
+@app.command()
+def advise(
+    config: ConfigPath,
+    route: Annotated[str, typer.Option(help="The route to look at.")] = "auto",
+    max_loss: Annotated[
+        float, typer.Option(min=0.0001, max=0.9999, help="Acceptable loss, a share of requests.")
+    ] = 0.05,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
+    json: Json = False,
+) -> None:
+    """What routing would save, at which loss, by the pairs seen so far; or how many more pairs it needs."""
+    from router.cli.advise import run_advise
+    from router.errors import ConfigError
+
+    try:
+        typer.echo(run_advise(config, route, max_loss, confidence, as_json=json))
+    except ConfigError as error:
+        raise _bad_config(config, error) from None
+
+
+@disagreements.command()
+def tail(
+    config: ConfigPath,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
+    json: Json = False,
+) -> None:
+    """The latest disagreements."""
+    from router.cli.disagreements import run_tail
+    from router.errors import ConfigError
+
+    try:
+        run_tail(config, count, follow, as_json=json)
+    except ConfigError as error:
+        raise _bad_config(config, error) from None
+
+
+@disagreements.command()
+def stats(config: ConfigPath, json: Json = False) -> None:
+    """Pairs by route and verdict."""
+    from router.cli.disagreements import run_stats
+    from router.errors import ConfigError
+
+    try:
+        run_stats(config, as_json=json)
+    except ConfigError as error:
+        raise _bad_config(config, error) from None
+
+
+@disagreements.command()
+def export(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
+    agreements: Annotated[bool, typer.Option("--agreements", help="Agreeing pairs too.")] = False,
+) -> None:
+    """Write the pair records to a file, one JSON object a line."""
+    from router.cli.disagreements import run_export
+    from router.errors import ConfigError
+
+    try:
+        typer.echo(run_export(config, out, agreements))
+    except ConfigError as error:
+        raise _bad_config(config, error) from None
+
+
+def _bad_config(path: Path, error: Exception) -> typer.Exit:
+    for line in str(error).splitlines():
+        typer.echo(f"{path}: {line}", err=True)
+    return typer.Exit(BAD_CONFIG)
