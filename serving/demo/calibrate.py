@@ -40,9 +40,15 @@ def main() -> None:
         student = list(pool.map(lambda example: _ask(options.student, "student", example), examples))
     wrong = [mine != right for (mine, _), (right, _) in zip(student, teacher, strict=True)]
     curve = fit([score for _, score in student], wrong)
-    points = [[round(score, 5), round(p, 4)] for score, p in zip(curve.scores, curve.wrong, strict=True)]
+    points = _corners([[round(s, 8), round(p, 5)] for s, p in zip(curve.scores, curve.wrong, strict=True)])
     OUT.write_text(json.dumps(points) + "\n")
     print(f"{len(points)} points from {len(examples)} prompts, {sum(wrong) / len(wrong):.1%} of them wrong: {OUT.name}")
+
+
+def _corners(points: list[list[float]]) -> list[list[float]]:
+    """The curve without the points inside its flat stretches."""
+    inside = {i for i in range(1, len(points) - 1) if points[i - 1][1] == points[i][1] == points[i + 1][1]}
+    return [point for i, point in enumerate(points) if i not in inside]
 
 
 def _ask(base_url: str, model: str, example: Example) -> tuple[str, float]:

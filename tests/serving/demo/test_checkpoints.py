@@ -154,3 +154,4 @@ def test_the_report_shows_models_fit_for_the_demo() -> None:
     assert student["by_task"]["add1"]["accuracy"] >= 0.99
     assert student["by_length"]["reverse"]["3"]["accuracy"] > 0.9 > student["by_length"]["reverse"]["8"]["accuracy"]
     assert all(student["by_task"][name]["accuracy"] < 0.5 for name in ("add2", "json", "tool_call"))
+    assert student["confidence"]["auc"] > 0.9

@@ -58,7 +58,8 @@ def reference_rope(config: LlamaConfig, x: Array) -> Array:
     frequencies = 1 / config.rope_theta ** (np.arange(0, size, 2) / size)
     angles = np.outer(np.arange(len(x)), np.concatenate([frequencies, frequencies]))
     rotated_half = np.concatenate([-x[:, size // 2 :], x[:, : size // 2]], axis=1)
-    return x * np.cos(angles) + rotated_half * np.sin(angles)
+    rotated: Array = x * np.cos(angles) + rotated_half * np.sin(angles)
+    return rotated
 
 
 def reference_attention(config: LlamaConfig, w: dict[str, Array], prefix: str, x: Array) -> Array:

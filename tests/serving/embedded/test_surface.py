@@ -144,6 +144,14 @@ def test_echo_scores_the_prompt_as_generating_it_would(client: OpenAI, letters: 
     assert echoed.logprobs.text_offset == list(range(10))
 
 
+def test_an_echo_shows_the_special_tokens_of_the_prompt(client: OpenAI) -> None:
+    echoed = client.completions.create(model="tiny", prompt="a<|im_end|>b", max_tokens=0, echo=True, logprobs=0)
+    choice = echoed.choices[0]
+    assert choice.text == "a<|im_end|>b"
+    assert choice.logprobs is not None
+    assert (choice.logprobs.tokens, choice.logprobs.text_offset) == (["a", "<|im_end|>", "b"], [0, 1, 11])
+
+
 def test_echo_of_a_long_prompt_is_scored_across_its_chunks(client: OpenAI) -> None:
     prompt = "é" * 300
     echoed = client.completions.create(model="tiny", prompt=prompt, max_tokens=2, echo=True, logprobs=1, stream=True)

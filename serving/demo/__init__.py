@@ -1,0 +1,1 @@
+"""The demo's tiny models: their tasks, their training from scratch and their checkpoints."""
