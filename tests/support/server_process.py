@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Self
 
 STOP_TIMEOUT_S = 15
-LOG_LINES_SHOWN = 40
+LOG_LINES_SHOWN = 150
+"""vLLM prints the cause well before the end."""
 HOST = "127.0.0.1"
 
 

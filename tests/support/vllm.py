@@ -16,6 +16,8 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "OMP_NUM_THREADS": "1",
+    # Else the first log-probabilities are compiled: twenty seconds, and a C++ compiler that may be missing.
+    "TORCHDYNAMO_DISABLE": "1",
 }
 
 

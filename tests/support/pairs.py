@@ -1,0 +1,60 @@
+"""Pair records made by hand, for everything that reads evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from policies.base import Arm
+from router.evidence.records import ArmAnswer, PairRecord, VerdictRecord
+from router.evidence.spool import Spool
+from router.evidence.writer import AGREEMENTS, DECISIONS, DISAGREEMENTS
+from router.record.row import VERSION, DecisionRow, encode_row
+from router.settings import Price
+
+PRICES = {"teacher": Price(input=2, output=8), "student": Price(input=0.2, output=0.8)}
+MEGABYTE = 1024 * 1024
+
+
+def pair(number: int, *, harm: bool = False, score: float | None = -0.1, served: Arm = "teacher") -> PairRecord:
+    """`harm`: the student's answer differs, harmfully."""
+    return PairRecord(
+        id=f"{number:022x}",
+        time=1_700_000_000.0 + number,
+        endpoint="chat",
+        route="auto",
+        tenant="",
+        policy="fixed",
+        policy_version="1",
+        reason="observe",
+        served=served,
+        teacher_probability=1.0,
+        audit_probability=0.5,
+        request={"model": "auto", "messages": [{"role": "user", "content": f"question {number}"}]},
+        teacher=ArmAnswer(model="teacher", text="right", cost_nano_usd=1_000_000),
+        student=ArmAnswer(model="student", text="wrong" if harm else "right", cost_nano_usd=1_000, mean_logprob=score),
+        verdict=VerdictRecord(
+            same=not harm,
+            score=0.0 if harm else 1.0,
+            harm=harm,
+            kind="text" if harm else "same",
+            diff="",
+            comparator="text",
+            version=1,
+        ),
+        prices=PRICES,
+        training_use="allow",
+        split="train",
+    )
+
+
+def row(number: int) -> DecisionRow:
+    return DecisionRow(VERSION, f"{number:022x}", 1_700_000_000.0 + number, "chat", rt="auto", m="teacher", a="t", to=5)
+
+
+def spool_pairs(folder: Path, pairs: Iterable[PairRecord], rows: Iterable[DecisionRow] = ()) -> None:
+    """Write them where a gateway without Redis would have left them."""
+    spool = Spool(folder, 64 * MEGABYTE)
+    spool.append([(AGREEMENTS if p.verdict.same else DISAGREEMENTS, p.model_dump_json().encode()) for p in pairs])
+    spool.append([(DECISIONS, encode_row(r)) for r in rows])
+    spool.close()
