@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import exp
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from policies.base import Decision, Policy, PolicyConfig, RequestView
 from policies.calibration import Calibration
 
-Points = tuple[tuple[float, float], ...]
+Score = Annotated[float, Field(allow_inf_nan=False)]
+Points = tuple[tuple[Score, Score], ...]
 
 
 @dataclass(frozen=True, slots=True)

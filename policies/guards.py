@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from policies.base import RequestView
 
+MISFITS = frozenset({"tools", "json_schema", "images", "logprobs", "n", "output", "context", "responses"})
+"""Every reason for which a request cannot go to the student."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:

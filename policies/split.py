@@ -34,7 +34,7 @@ class Split:
 
     def _uniform(self, conversation: bytes) -> float:
         digest = blake2b(conversation, digest_size=8, key=b"distill-router split").digest()
-        return int.from_bytes(digest, "big") / 2**64
+        return (int.from_bytes(digest, "big") >> 11) / 2**53  # exact, and below 1
 
 
 class SplitConfig(PolicyConfig):

@@ -13,13 +13,15 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.api.generate import Generate
 from router.api.models import router as models_router
 from router.api.status import router as status_router
+from router.client import request_id_of
 from router.errors import MethodNotAllowed, NotFound, RouterError
 from router.gateway import Gateway
+from router.lifeline import take_hangup
 from router.record.metrics import Metrics
 from router.request import Endpoint
 from router.settings import Settings
@@ -45,7 +47,7 @@ class GatewayApp(FastAPI):
             if handler is not None:
                 await handler(scope, receive, send)
                 return
-        await super().__call__(scope, receive, send)
+        await super().__call__(scope, receive, _with_request_id(scope, send))
 
 
 def create_app(
@@ -53,17 +55,17 @@ def create_app(
     *,
     redis_url: str | None = None,
     config_path: Path | None = None,
-    metrics_dir: Path | None = None,
+    shared_dir: Path | None = None,
 ) -> GatewayApp:
     """The gateway as an ASGI application.
 
-    `redis_url`: where evidence goes (None: the disk spool). `config_path`: the file to reload. `metrics_dir`: shared by
-    several workers, and already in the environment when prometheus-client was imported.
+    `redis_url`: where evidence goes (None: the disk spool). `config_path`: the file to reload. `shared_dir`: of several
+    workers, and already in the environment when prometheus-client was imported.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        gateway = Gateway(settings, Metrics(metrics_dir), redis_url, config_path)
+        gateway = Gateway(settings, Metrics(shared_dir), redis_url, config_path, shared_dir)
         app.state.gateway = gateway
         app.raw = {path: Generate(gateway, endpoint) for path, endpoint in HOT_PATHS.items()}  # type: ignore[attr-defined]
         await gateway.start()
@@ -78,7 +80,27 @@ def create_app(
     app.include_router(status_router)
     app.add_exception_handler(RouterError, _render)
     app.add_exception_handler(HTTPException, _render_http)
+    app.add_exception_handler(Exception, _render_unexpected)
     return app
+
+
+def _with_request_id(scope: Scope, send: Send) -> Send:
+    """Every answer carries the request's id, the client's own where it sent one."""
+    if scope["type"] != "http":
+        return send
+    request_id = request_id_of(scope["headers"])
+
+    async def send_with_id(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+        await send(message)
+
+    return send_with_id
+
+
+async def _render_unexpected(request: Request, error: Exception) -> Response:
+    """No traceback reaches a client; uvicorn logs it."""
+    return await _render(request, RouterError("internal error; the log has more"))
 
 
 async def _render(request: Request, error: Exception) -> Response:
@@ -98,4 +120,5 @@ async def _render_http(request: Request, error: Exception) -> Response:
 
 def _reload_on_hangup(gateway: Gateway) -> None:
     if threading.current_thread() is threading.main_thread():
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.reload)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.wants_reload.set)
+        take_hangup()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
-from router.errors import UpstreamFailed
+from router.errors import RouterError, UpstreamFailed, UpstreamTimeout
 from router.evidence.compare.base import Answer
 from router.ledger.bill import Bill, Charge, Origin
 from router.ledger.pricing import Usage
 from router.request import ClientRequest
 from router.sse import Event, EventTooLarge, SSEParser
 from router.upstream.model import Attempts, Leash, ModelClient, Reply
-from router.upstream.transport import Aborted
+from router.upstream.transport import Overdue, TransportError
 from router.wire.body import Outgoing, outgoing
 from router.wire.logprobs import mean_score
 from router.wire.replies import Completed, read_reply
@@ -21,15 +19,17 @@ Batch = list[tuple[Event, bytes]]
 
 
 class ArmCall:
-    """An answer of one model: complete (`completed`), streaming (`batches`), or an error status of the upstream."""
+    """An answer of one model: complete (`completed`), streaming (`read`), or an error status of the upstream.
+
+    `held`: what was read of a stream and not shown to the client yet.
+    """
 
     __slots__ = (
-        "_charge",
         "_estimate",
         "_parser",
-        "batches",
-        "bill",
+        "charge",
         "completed",
+        "held",
         "model",
         "outgoing",
         "reader",
@@ -43,28 +43,42 @@ class ArmCall:
         self.outgoing = outgoing
         self.reply = reply
         self.completed: Completed | None = None
-        self._charge = charge
+        self.charge = charge
         self._estimate = estimate
         self._parser = SSEParser()
         self.reader = StreamReader(outgoing, assemble)
-        self.batches = self._batches()
+        self.held: list[Batch] = []
 
     @property
     def succeeded(self) -> bool:
         return self.reply.status == 200
 
-    async def _batches(self) -> AsyncGenerator[Batch, None]:
-        """The events of each piece that arrives, with what the client may see of them. Raises UpstreamFailed."""
+    async def read(self) -> Batch | None:
+        """The events of the next piece that arrives, with what the client may see of them; None at the end.
+
+        Raises UpstreamFailed for what is no answer, and TransportError.
+        """
         reader, parser = self.reader, self._parser
+        if reader.done:
+            return None
+        data = await self.reply.chunk()
         try:
-            async for data in self.reply.chunks():
-                yield [(event, reader.feed(event)) for event in parser.feed(data)]
-                if reader.done:
-                    return
-        except EventTooLarge as error:
-            raise UpstreamFailed(f"the upstream's stream is malformed: {error}") from None
-        if not reader.finished:
-            raise UpstreamFailed("the upstream closed the stream before the answer was complete")
+            batch = [(event, reader.feed(event)) for event in (parser.feed(data) if data else parser.close())]
+            if not (data or batch or reader.finished):
+                raise UpstreamFailed("the upstream closed the stream before the answer was complete")
+        except (EventTooLarge, UpstreamFailed) as error:
+            self.reply.failed(str(error))
+            raise UpstreamFailed(f"model '{self.model.name}' failed: {error}") from None
+        if reader.done or not (data or batch):
+            self.reply.succeeded()
+        return batch if data or batch else None
+
+    def failure(self, error: TransportError | RouterError) -> RouterError:
+        """What the client is told when the answer broke off."""
+        if isinstance(error, RouterError):
+            return error
+        kind = UpstreamTimeout if isinstance(error, Overdue) else UpstreamFailed
+        return kind(f"model '{self.model.name}' failed in the middle of its answer: {error}")
 
     def score(self, tokens: int) -> float | None:
         """The gate's score: the mean log-probability of the first tokens; None where the upstream reported none."""
@@ -78,16 +92,15 @@ class ArmCall:
     def usage(self) -> Usage | None:
         return self.completed.usage if self.completed else self.reader.usage
 
-    def settle(self, origin: Origin) -> bool:
-        """Settle the charge with what is known, once; False when the usage of an answer had to be estimated."""
-        if self._charge.settled:
-            return True
+    def settle(self, origin: Origin) -> None:
+        """Settle the charge with what is known; the first call counts."""
+        if self.charge.settled:
+            return
         usage = self.usage
         if usage is None and not self.succeeded:
-            self._charge.settle(origin, Usage(0, 0))
-            return True
-        self._charge.settle(origin, usage or self._estimated_usage(), estimated=usage is None)
-        return usage is not None
+            self.charge.settle(origin, Usage(0, 0))
+            return
+        self.charge.settle(origin, usage or self._estimated_usage(), estimated=usage is None)
 
     def _estimated_usage(self) -> Usage:
         produced = self.reader.produced
@@ -111,19 +124,17 @@ async def open_arm(
     assemble: bool = False,
     background: bool = False,
 ) -> ArmCall:
-    """Ask `model`. Raises RouterError when it cannot answer (only timed-out tries are charged then), or Aborted."""
+    """Ask `model`. Raises RouterError when it cannot answer, or Aborted; tries it may have worked on are charged."""
     out = outgoing(request, model, scored=scored, background=background)
     estimate = _tokens(request.prompt_bytes, model)
-    timeouts = attempts.timeouts
+    timeouts, cut_off = attempts.timeouts, attempts.cut_off
     try:
         reply = await model.open(out.path, headers, out.body, stream=out.stream, leash=leash, attempts=attempts)
-    except Aborted:
-        if leash.current:  # it was sent, so that the model may have begun to work
-            bill.open(model.name, model.prices).settle("cancelled", Usage(estimate, 0), estimated=True)
-        raise
     finally:
         for _ in range(attempts.timeouts - timeouts):
             bill.open(model.name, model.prices).settle("retry", Usage(estimate, 0), estimated=True)
+        for _ in range(attempts.cut_off - cut_off):
+            bill.open(model.name, model.prices).settle("cancelled", Usage(estimate, 0), estimated=True)
     call = ArmCall(model, out, reply, bill.open(model.name, model.prices), estimate, assemble)
     if call.succeeded and not reply.streams:
         _read_complete(call)
@@ -134,12 +145,14 @@ def _read_complete(call: ArmCall) -> None:
     """A 200 that is not what was asked for counts as a failure of the upstream."""
     try:
         if call.outgoing.stream:
-            raise UpstreamFailed(f"model '{call.model.name}' answered a streaming request without a stream")
+            raise UpstreamFailed("the upstream answered a streaming request without a stream")
         call.completed = read_reply(call.outgoing.dialect, call.reply.body)
-    except UpstreamFailed:
-        call.settle("serve")
+    except UpstreamFailed as error:
+        call.reply.failed(str(error))
+        call.settle("retry")
         call.close()
-        raise
+        raise UpstreamFailed(f"model '{call.model.name}' failed: {error}") from None
+    call.reply.succeeded()
 
 
 def _tokens(size: int, model: ModelClient) -> int:

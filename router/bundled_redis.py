@@ -7,21 +7,24 @@ that started it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import fcntl
 import importlib.util
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from router.errors import ConfigError
+from router.lifeline import background_child
 
 URL_FILE = "redis.url"
-START_S = 10.0
-PR_SET_PDEATHSIG = 1
+LOCK_FILE = "redis.lock"
+START_S = 30.0
+STOP_S = 10.0
+LOCK_S = 1.0
 
 
 def server_binary() -> str:
@@ -41,10 +44,12 @@ def server_binary() -> str:
 
 @contextlib.contextmanager
 def bundled_redis(data_dir: Path) -> Iterator[str]:
-    """Run a server for as long as the context lasts; gives its URL. Raises ConfigError when it does not start."""
+    """Run a server for as long as the context lasts; gives its URL.
+
+    Raises ConfigError when it does not start, or when another one runs on the same folder.
+    """
     binary = server_binary()
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="distill-router-") as folder:
+    with _lock(data_dir) as lock, tempfile.TemporaryDirectory(prefix="distill-router-") as folder:
         socket = Path(folder) / "redis.sock"
         log = data_dir / "redis.log"
         process = subprocess.Popen(
@@ -57,7 +62,8 @@ def bundled_redis(data_dir: Path) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,
+            pass_fds=[lock.fileno()],
+            preexec_fn=background_child,
         )
         try:
             _wait(process, socket, log)
@@ -66,16 +72,35 @@ def bundled_redis(data_dir: Path) -> Iterator[str]:
             yield url
         finally:
             (data_dir / URL_FILE).unlink(missing_ok=True)
-            process.terminate()
-            process.wait(10)
+            _stop(process)
 
 
 def running_url(data_dir: Path) -> str | None:
     """The URL of the bundled server that another process runs on this folder."""
     try:
         return (data_dir / URL_FILE).read_text()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
+
+
+def _lock(data_dir: Path) -> IO[bytes]:
+    """Two servers on one append-only file would destroy it. The server inherits the lock, so that it holds as long as
+    either lives; one that a killed gateway left behind gets a moment to end."""
+    deadline = time.monotonic() + LOCK_S
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / LOCK_FILE).open("wb")
+    except OSError as error:
+        raise ConfigError(f"redis.data_dir: {data_dir} cannot be used: {error.strerror or error}") from error
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                lock.close()
+                raise ConfigError(f"redis.data_dir: another gateway runs a bundled Redis in {data_dir}") from None
+            time.sleep(0.05)
 
 
 def _wait(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
@@ -86,8 +111,10 @@ def _wait(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
         time.sleep(0.01)
 
 
-def _die_with_parent() -> None:
-    """Linux: SIGTERM when the parent is gone, however it went; and a Ctrl-C in the terminal is for the parent alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import re
+import time
 from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
@@ -11,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 from router.errors import BadRequest, PayloadTooLarge
 
 Headers = list[tuple[bytes, bytes]]
+
+SAFE_VALUE = re.compile(rb"[\x21-\x7e]{1,200}")
 
 
 class ClientGone(Exception):
@@ -35,22 +40,14 @@ class Client:
         length = next((value for name, value in self.headers if name == b"content-length"), b"0")
         if length.isdigit() and int(length) > limit:
             raise _too_large(limit)
-        message = await self._receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body", False):
-            try:
-                async with asyncio.timeout(timeout_s):
-                    return await self._rest(body, limit)
-            except TimeoutError:
-                raise BadRequest(f"the request body did not arrive within {timeout_s:g} s", code="timeout") from None
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._read_body(limit)
+        except TimeoutError:
+            raise BadRequest(f"the request body did not arrive within {timeout_s:g} s", code="timeout") from None
 
-    async def _rest(self, first: bytes, limit: int) -> bytes:
-        parts, size = [first], len(first)
+    async def _read_body(self, limit: int) -> bytes:
+        parts, size = [], 0
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -60,7 +57,7 @@ class Client:
             if size > limit:
                 raise _too_large(limit)
             if not message.get("more_body", False):
-                return b"".join(parts)
+                return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def watch(self, on_gone: Callable[[], None]) -> None:
         """From now on call `on_gone` once when the client hangs up."""
@@ -99,3 +96,14 @@ class Client:
 
 def _too_large(limit: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"the request body is larger than the limit of {limit} bytes")
+
+
+def unique_id() -> str:
+    """22 hex digits: milliseconds since the epoch, then 40 random bits; sorts by time."""
+    return f"{time.time_ns() // 1_000_000:012x}{random.getrandbits(40):010x}"
+
+
+def request_id_of(headers: Headers) -> bytes:
+    """The client's x-request-id where it is fit for a header, else a new one."""
+    given = next((value for name, value in headers if name == b"x-request-id"), b"")
+    return given if SAFE_VALUE.fullmatch(given) else b"req_" + unique_id().encode()

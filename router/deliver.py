@@ -10,11 +10,11 @@ import msgspec
 
 from router.arm import ArmCall, Batch
 from router.client import Client, Headers
-from router.errors import RouterError, UpstreamFailed, UpstreamTimeout
+from router.errors import RouterError
 from router.exchange import Trace
 from router.ledger.bill import Origin
 from router.ledger.pricing import usd
-from router.upstream.transport import Aborted, Overdue, TransportError
+from router.upstream.transport import Aborted, TransportError
 from router.wire.present import Presenter, presenter
 
 JSON = (b"content-type", b"application/json")
@@ -26,6 +26,7 @@ EVENTS: Headers = [
 PASSED_BACK = (b"content-type", b"retry-after")
 COST_COMMENT_HEADER = "x-router-stream-cost"
 DRAIN_S = 0.5
+SLOW_CLIENT_S = 1.0  # after the model's deadline, so that a slow model is told from a client that does not read
 
 
 async def send_error(client: Client, error: RouterError, headers: Headers) -> None:
@@ -36,18 +37,18 @@ async def send_error(client: Client, error: RouterError, headers: Headers) -> No
     await client.respond(error.status, extra, msgspec.json.encode(error.body()))
 
 
-async def deliver(client: Client, trace: Trace, call: ArmCall, held: list[Batch], request_id: bytes) -> None:
+async def deliver(client: Client, trace: Trace, call: ArmCall, request_id: bytes) -> None:
     """Send `call`'s answer. Settles its charge whatever happens; sets the trace's outcome and status."""
     shown = _presenter(trace, call)
     try:
         if call.reply.streams:
-            await _stream(client, trace, call, held, shown, request_id)
+            await _stream(client, trace, call, shown, request_id)
         elif call.succeeded:
             await _whole(client, trace, call, shown, request_id)
         else:
             await _pass_error(client, trace, call, request_id)
     finally:
-        trace.usage_missing |= not call.settle(_origin(trace))
+        call.settle(_origin(trace))
         call.close()
 
 
@@ -69,11 +70,11 @@ async def _whole(client: Client, trace: Trace, call: ArmCall, shown: Presenter, 
     assert completed is not None
     body = completed.without_logprobs() if call.outgoing.hides_logprobs else completed.body
     body = shown.body(completed, body)
-    trace.usage_missing |= not call.settle("serve")
+    call.settle("serve")
     cost = (b"x-router-cost-usd", usd(trace.bill.total_nano).encode())
     await client.respond(200, [JSON, cost, *router_headers(trace, request_id)], body)
     trace.status = 200
-    trace.outcome = "ok"
+    trace.outcome = "cancelled" if client.gone else "ok"
 
 
 async def _pass_error(client: Client, trace: Trace, call: ArmCall, request_id: bytes) -> None:
@@ -84,47 +85,54 @@ async def _pass_error(client: Client, trace: Trace, call: ArmCall, request_id: b
     trace.outcome = "rejected"
 
 
-async def _stream(
-    client: Client, trace: Trace, call: ArmCall, held: list[Batch], shown: Presenter, request_id: bytes
-) -> None:
+async def _stream(client: Client, trace: Trace, call: ArmCall, shown: Presenter, request_id: bytes) -> None:
     trace.status = 200
     trace.first_byte_s = time.perf_counter() - trace.started
     await client.start_stream([*EVENTS, *router_headers(trace, request_id)])
-    await client.write(shown.start() + b"".join(_shown(batch, shown) for batch in held))
+    started = time.perf_counter()
     try:
-        async for batch in call.batches:
-            await client.write(_shown(batch, shown))
-            if client.gone:
-                raise Aborted("the client hung up")
+        async with asyncio.timeout_at(call.reply.deadline + SLOW_CLIENT_S):
+            await _pump(client, call, shown)
     except (Aborted, asyncio.CancelledError) as error:
         trace.outcome = "cancelled"
         if isinstance(error, asyncio.CancelledError):
             raise
         return
+    except TimeoutError:
+        trace.outcome = "interrupted"
+        return
     except (TransportError, RouterError) as error:
         trace.outcome = "interrupted"
-        await client.write(shown.fail(_broken(call, error)))
+        call.settle("serve")
+        call.close()
+        await client.write(shown.fail(call.failure(error)))
         await client.end_stream()
         return
-    trace.usage_missing |= not call.settle("serve")
+    finally:  # the time of the model and of the client's network
+        trace.upstream_s += time.perf_counter() - started
+    call.settle("serve")
     comment = b""
     if trace.request.header(COST_COMMENT_HEADER):
         comment = b": x-router-cost-usd %b\n\n" % usd(trace.bill.total_nano).encode()
     await client.write(comment + shown.finish())
-    trace.outcome = "ok"
-    await call.reply.drain(DRAIN_S)
+    trace.outcome = "cancelled" if client.gone else "ok"
+    client.unwatch()  # what comes now is no hang-up
     await client.end_stream()
+    await call.reply.drain(DRAIN_S)
+
+
+async def _pump(client: Client, call: ArmCall, shown: Presenter) -> None:
+    """Every event, as fast as the client takes them. Raises Aborted, TransportError, RouterError."""
+    await client.write(shown.start() + b"".join([_shown(batch, shown) for batch in call.held]))
+    call.held.clear()
+    while (batch := await call.read()) is not None:
+        await client.write(_shown(batch, shown))
+        if client.gone:
+            raise Aborted("the client hung up")
 
 
 def _shown(batch: Batch, shown: Presenter) -> bytes:
     return b"".join([shown.event(event, visible) for event, visible in batch])
-
-
-def _broken(call: ArmCall, error: TransportError | RouterError) -> RouterError:
-    if isinstance(error, RouterError):
-        return error
-    kind = UpstreamTimeout if isinstance(error, Overdue) else UpstreamFailed
-    return kind(f"model '{call.model.name}' failed in the middle of its answer: {error}")
 
 
 def _origin(trace: Trace) -> Origin:

@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from policies.base import Arm, Decision, Gate
-from router.arm import ArmCall, Batch, open_arm
+from router.arm import ArmCall, open_arm
 from router.errors import RouterError, TooManyRequests, UpstreamFailed
 from router.ledger.bill import Bill
 from router.request import ClientRequest
 from router.runtime import RouteRuntime, Target
 from router.upstream.model import Attempts, Leash, ModelClient
 from router.upstream.transport import Aborted, TransportError
+from router.wire.body import translates
 
 Outcome = Literal["ok", "cancelled", "interrupted", "rejected", "failed"]
 
-FALL_BACK_CODES = (b'"context_length_exceeded"',)
+FALL_BACK_MARKS = (b'"context_length_exceeded"', b"maximum context length")  # OpenAI, vLLM
 
 
 @dataclass(slots=True)
@@ -37,6 +38,8 @@ class Trace:
     bill: Bill = field(default_factory=Bill)
     attempts: Attempts = field(default_factory=Attempts)
     guards: list[str] = field(default_factory=list)
+    misfit: str | None = None
+    failure: str | None = None
     decision: Decision | None = None
     reason: str = ""
     arm: Arm | None = None
@@ -55,7 +58,6 @@ class Trace:
     upstream_s: float = 0.0
     first_byte_s: float | None = None
     total_s: float = 0.0
-    usage_missing: bool = False
 
     @property
     def route(self) -> RouteRuntime | None:
@@ -70,7 +72,7 @@ class Exchange:
         self._headers = headers
         self._leash = leash
         self._request = trace.request
-        self.held: list[Batch] = []
+        self._calls: list[ArmCall] = []
 
     async def answer(self) -> ArmCall:
         """The call that answers the client. Raises RouterError, or Aborted when the client hung up."""
@@ -87,17 +89,24 @@ class Exchange:
             return await self._cascade(route, decision.gate)
         return await self._with_fallback(route, decision.arm, decision.reason)
 
+    def close(self) -> None:
+        """Give up every call that is still open, whatever the way out was: nothing stays in flight or unpaid."""
+        for call in self._calls:
+            call.settle("cancelled" if self._trace.outcome == "cancelled" else "retry")
+            call.close()
+
     async def _decide(self, route: RouteRuntime) -> Decision:
         """Guards in their order, then the policy."""
         trace = self._trace
+        trace.misfit = self._misfit(route)
+        if trace.misfit:
+            trace.guards.append(trace.misfit)
         if trace.target.arm is not None:
             return _certain(trace.target.arm, "forced")
-        if route.config.mode == "observe":
+        if route.config.mode == "observe" and not trace.target.forced:
             return _certain("teacher", "observe")
-        misfit = route.student.fit.misfit(self._request)
-        if misfit:
-            trace.guards.append(misfit)
-            return _certain("teacher", f"guard:{misfit}")
+        if trace.misfit:
+            return _certain("teacher", f"guard:{trace.misfit}")
         assert trace.target.policy is not None
         decision = await trace.target.policy.decide(self._request)
         other = _other(decision.arm)
@@ -106,6 +115,13 @@ class Exchange:
             trace.fell_back = True
             return _certain(other, f"circuit:{decision.arm}")
         return decision
+
+    def _misfit(self, route: RouteRuntime) -> str | None:
+        """Why the student cannot be asked: its abilities and limits; a Responses request that chat cannot say."""
+        misfit = route.student.fit.misfit(self._request)
+        if misfit is None and self._request.endpoint == "responses" and "responses" in route.teacher.supports:
+            return None if translates(self._request) else "responses"
+        return misfit
 
     async def _with_fallback(self, route: RouteRuntime, arm: Arm, reason: str) -> ArmCall:
         """`arm`, or the other one when it fails before its first byte and the route says so."""
@@ -122,6 +138,7 @@ class Exchange:
 
     async def _fall_back(self, route: RouteRuntime, arm: Arm, error: RouterError | None) -> ArmCall:
         self._trace.fell_back = True
+        self._trace.failure = error.message if error else "overloaded, or the request is too long for it"
         other = _other(arm)
         try:
             return self._serve(other, f"fallback:{arm}", await self._open(route.model(other)))
@@ -134,44 +151,42 @@ class Exchange:
         """The student answers; the gate accepts, or the teacher is asked."""
         try:
             student = await self._open(route.student, gated=True)
-            if self._falls_back_on(route, "student", student):
-                self._discard(student)
-                return await self._fall_back(route, "student", None)
-            if not student.succeeded:
-                return self._serve("student", "cascade", student)
-            await self._hold(student, gate)
-        except (RouterError, TransportError) as error:
-            return await self._after_failed_student(route, error)
-        if not self._escalates(student, gate):
-            self._trace.teacher_probability = 0.0
+            escalates = student.succeeded and await self._judge(student, gate)
+        except RouterError as error:
+            if not _is_failure(error) or not self._may_fall_back(route, "student"):
+                raise
+            return await self._fall_back(route, "student", error)
+        if self._falls_back_on(route, "student", student):
+            self._discard(student)
+            return await self._fall_back(route, "student", None)
+        self._trace.teacher_probability = float(escalates)
+        if not escalates:
             return self._serve("student", "cascade", student)
-        self._trace.teacher_probability = 1.0
         return await self._escalate(route, student)
 
-    async def _after_failed_student(self, route: RouteRuntime, error: Exception) -> ArmCall:
-        if isinstance(error, Aborted):
-            raise error
-        failure = UpstreamFailed(str(error)) if isinstance(error, TransportError) else error
-        assert isinstance(failure, RouterError)
-        if not _is_failure(failure) or not self._may_fall_back(route, "student"):
-            raise failure
-        self.held.clear()
-        return await self._fall_back(route, "student", failure)
+    async def _judge(self, student: ArmCall, gate: Gate) -> bool:
+        """Whether the answer goes to the teacher. Raises RouterError where the student broke down, or Aborted."""
+        started = time.perf_counter()
+        try:
+            await self._hold(student, gate)
+            return self._escalates(student, gate)
+        except Aborted:
+            raise
+        except (RouterError, TransportError) as error:
+            self._discard(student)
+            raise student.failure(error) from error
+        finally:
+            self._trace.upstream_s += time.perf_counter() - started
 
     async def _hold(self, student: ArmCall, gate: Gate) -> None:
         """Keep a stream back until the gate can tell: its tokens are there, or the answer is complete."""
         if student.completed:
             return
-        try:
-            async for batch in student.batches:
-                self.held.append(batch)
-                logprobs = student.reader.logprobs()
-                if logprobs and all(len(values) >= gate.score_tokens for values in logprobs):
-                    return
-        except BaseException as error:
-            student.settle("cancelled" if isinstance(error, Aborted) else "escalation")
-            student.close()
-            raise
+        while (batch := await student.read()) is not None:
+            student.held.append(batch)
+            logprobs = student.reader.logprobs()
+            if len(logprobs) >= self._request.choices and all(len(v) >= gate.score_tokens for v in logprobs):
+                return
 
     def _escalates(self, student: ArmCall, gate: Gate) -> bool:
         """An answer without log-probabilities cannot be judged and goes to the teacher."""
@@ -193,13 +208,13 @@ class Exchange:
             teacher = await self._open(route.teacher)
         except RouterError as error:
             if not keeps_student or not _is_failure(error):
-                self._give_up(student)
                 raise
             trace.fell_back = True
             return self._serve("student", "fallback:teacher", student)
-        except BaseException:
-            self._give_up(student)
-            raise
+        if self._falls_back_on(route, "teacher", teacher):
+            self._discard(teacher)
+            trace.fell_back = True
+            return self._serve("student", "fallback:teacher", student)
         self._give_up(student)
         return self._serve("teacher", "escalated", teacher)
 
@@ -207,14 +222,20 @@ class Exchange:
         """The student's tokens were for nothing: they are the price of the escalation."""
         if self._trace.escalated is None:
             self._trace.escalated = student
-            self.held.clear()
             student.settle("escalation")
             student.close()
 
     async def _open(self, model: ModelClient, *, gated: bool = False) -> ArmCall:
-        """`gated`: the gate reads the stream; otherwise its first piece is read here. An audited student is scored."""
+        """`gated`: the gate reads the stream; otherwise its first piece is read here.
+
+        An audited student is scored too, but not where that would make a native Responses request go in chat: an audit
+        must not change what the client gets.
+        """
         trace = self._trace
-        scored = gated or (trace.audited and model is self._student() and "logprobs" in model.supports)
+        trace.model = model
+        native = self._request.endpoint == "responses" and "responses" in model.supports
+        audit_score = trace.audited and model is self._student() and "logprobs" in model.supports
+        scored = gated or (audit_score and not native)
         started = time.perf_counter()
         try:
             call = await open_arm(
@@ -227,6 +248,7 @@ class Exchange:
                 scored=scored,
                 assemble=trace.audited or scored,
             )
+            self._calls.append(call)
             if call.reply.streams and not gated:
                 await self._prime(call)
             return call
@@ -237,15 +259,20 @@ class Exchange:
         return self._trace.route.student if self._trace.route else None
 
     async def _prime(self, call: ArmCall) -> None:
-        """Read the first piece of a stream: an error that it brings is still before the client's first byte."""
+        """Read a stream's first event: an error that it brings is still before the client's first byte.
+
+        Comments before it are dropped, because they would start the answer.
+        """
         try:
-            self.held.append(await anext(call.batches, []))
-        except (UpstreamFailed, TransportError) as error:
-            call.settle("retry")
-            call.close()
-            if isinstance(error, Aborted | UpstreamFailed):
-                raise
-            raise UpstreamFailed(f"model '{call.model.name}' failed: {error}") from error
+            while (batch := await call.read()) is not None:
+                if any(event.data for event, _ in batch):
+                    call.held.append(batch)
+                    return
+        except Aborted:
+            raise
+        except (RouterError, TransportError) as error:
+            self._discard(call)
+            raise call.failure(error) from error
 
     def _serve(self, arm: Arm | None, reason: str, call: ArmCall) -> ArmCall:
         trace = self._trace
@@ -260,14 +287,16 @@ class Exchange:
         """A model that is overloaded, or a student whose context is too small, has failed before its first byte."""
         if call.succeeded or not self._may_fall_back(route, arm):
             return False
-        too_long = call.reply.status == 400 and any(code in call.reply.body for code in FALL_BACK_CODES)
+        too_long = call.reply.status == 400 and any(mark in call.reply.body for mark in FALL_BACK_MARKS)
         return call.reply.status == 429 or (too_long and arm == "student")
 
     def _may_fall_back(self, route: RouteRuntime, arm: Arm) -> bool:
+        """As configured; never away from what the client insisted on, nor to a student that it does not fit."""
         if self._trace.target.arm is not None:
             return False
-        fallback = route.config.fallback
-        return (fallback.student if arm == "student" else fallback.teacher) != "error"
+        if arm == "student":
+            return route.config.fallback.student != "error"
+        return route.config.fallback.teacher != "error" and self._trace.misfit is None
 
 
 def sampled(rate: float) -> bool:

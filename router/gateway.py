@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import weakref
+from collections.abc import Collection
 from pathlib import Path
 
 from router.errors import ConfigError
@@ -14,22 +17,30 @@ from router.evidence.writer import EvidenceWriter
 from router.record.metrics import Metrics
 from router.record.recorder import Recorder
 from router.runtime import Runtime
-from router.settings import Settings, load
+from router.settings import LAST_GOOD, Settings, load
+from router.upstream.model import ModelClient
 
 log = logging.getLogger("distill_router")
 
 GAUGES_EVERY_S = 1.0
 WATCH_EVERY_S = 1.0
+AUDITS_DRAIN_S = 5.0
 
 
 class Gateway:
     """Built inside the running event loop; `start` and `close` bracket its life.
 
-    `redis_url` None: no Redis. `config_path`: watched and reloaded when it changes, if the configuration says so.
+    `redis_url` None: no Redis. `config_path`: watched and reloaded when it changes, if the configuration says so, and
+    whenever `wants_reload` is set. `shared_dir`: keeps the text of the last good file for workers to come.
     """
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, redis_url: str | None, config_path: Path | None = None
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        redis_url: str | None,
+        config_path: Path | None = None,
+        shared_dir: Path | None = None,
     ) -> None:
         self.metrics = metrics
         self.runtime = Runtime(settings)
@@ -37,9 +48,12 @@ class Gateway:
             settings.config.evidence, connect(redis_url, settings) if redis_url else None, metrics
         )
         self.recorder = Recorder(metrics, self.writer)
-        self.auditor = Auditor(self.writer, self.recorder, metrics)
+        self.auditor = Auditor(self.writer, self.recorder, metrics, settings.config.evidence.pair_max_bytes)
         self.ready = False
+        self.wants_reload = asyncio.Event()
         self._path = config_path
+        self._shared_dir = shared_dir
+        self._seen: str | None = settings.text
         self._tasks: list[asyncio.Task[None]] = []
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -48,70 +62,94 @@ class Gateway:
         self.writer.start()
         self.metrics.reload_ok.set(1)
         self._tasks.append(asyncio.create_task(self._gauges(), name="gauges"))
-        if self._path and self.runtime.config.server.reload:
+        if self._path:
             self._tasks.append(asyncio.create_task(self._watch(self._path), name="configuration watcher"))
         self.ready = True
 
     async def close(self) -> None:
         """Finish the audits, flush the evidence, close the connections."""
         self.ready = False
-        for task in (*self._tasks, *self._retiring):
-            task.cancel()
-        await asyncio.gather(*self._tasks, *self._retiring, return_exceptions=True)
-        await self.auditor.close(self.runtime.config.server.drain_s)
+        await _cancel(self._tasks)
+        await self.auditor.close(AUDITS_DRAIN_S)
         await self.writer.close()
+        await _cancel(self._retiring)
         await self.runtime.close()
 
-    def reload(self) -> bool:
+    async def reload(self) -> bool:
         """Read the file again and switch to it; a bad file changes nothing. Running requests keep what they had."""
         if self._path is None:
             return False
         try:
-            settings = load(self._path)
+            settings = await asyncio.to_thread(load, self._path)
+            new = Runtime(settings, self.runtime)
         except ConfigError as error:
             log.error("configuration not reloaded, the old one stays: %s", error)
             self._count_reload(False)
             return False
-        old, new = self.runtime, Runtime(settings, self.runtime)
-        new.start(old)
-        self.runtime = new
-        self._warn_of_fixed(old, new)
-        self._retire(old, new)
+        self._switch(new)
+        if self._shared_dir:
+            await asyncio.to_thread(_replace, self._shared_dir / LAST_GOOD, settings.text)
         self._count_reload(True)
         log.info("configuration reloaded from %s", self._path)
         return True
+
+    def _switch(self, new: Runtime) -> None:
+        old, self.runtime = self.runtime, new
+        new.start(old)
+        self._warn_of_fixed(old, new)
+        replaced = [model for name, model in old.models.items() if new.models.get(name) is not model]
+        self.metrics.forget_models({model.name: [replica.name for replica in model.replicas] for model in replaced})
+        forgotten = asyncio.Event()
+        # The collector may find the last reference in any thread.
+        finalizer = weakref.finalize(old, asyncio.get_running_loop().call_soon_threadsafe, forgotten.set)
+        task = asyncio.create_task(self._retire(replaced, forgotten, finalizer), name="retiring configuration")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     def _count_reload(self, succeeded: bool) -> None:
         self.metrics.reloads.labels("ok" if succeeded else "refused").inc()
         self.metrics.reload_ok.set(int(succeeded))
 
     def _warn_of_fixed(self, old: Runtime, new: Runtime) -> None:
-        for block in ("host", "port", "workers"):
+        for block in ("host", "port", "workers", "drain_s"):
             if getattr(old.config.server, block) != getattr(new.config.server, block):
                 log.warning("server.%s changed: it takes effect after a restart", block)
         for block in ("redis", "evidence"):
             if getattr(old.config, block) != getattr(new.config, block):
                 log.warning("%s changed: it takes effect after a restart", block)
 
-    def _retire(self, old: Runtime, new: Runtime) -> None:
-        task = asyncio.create_task(self._close_when_idle(old, new), name="retiring configuration")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-
-    async def _close_when_idle(self, old: Runtime, new: Runtime) -> None:
-        for model in set(old.models.values()) - set(new.models.values()):
-            await model.idle()
-            await model.close()
+    async def _retire(
+        self, models: list[ModelClient], forgotten: asyncio.Event, finalizer: weakref.finalize[..., Runtime]
+    ) -> None:
+        """Close models when nothing refers to their configuration any more: no request, no audit."""
+        try:
+            await forgotten.wait()
+            for model in models:
+                await model.idle()
+        finally:
+            finalizer.detach()
+            for model in models:
+                await model.close()
 
     async def _watch(self, path: Path) -> None:
-        """Reload when the file's content changes; comparing the content survives every way of replacing a file."""
-        seen = await asyncio.to_thread(_content, path)
+        """Reload when asked to, and when the file's content changes: that survives every way of replacing a file."""
         while True:
-            await asyncio.sleep(WATCH_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_EVERY_S):
+                    await self.wants_reload.wait()
             content = await asyncio.to_thread(_content, path)
-            if content is not None and content != seen:
-                seen = content
-                self.reload()
+            changed = content is not None and content != self._seen and self.runtime.config.server.reload
+            if changed or self.wants_reload.is_set():
+                self.wants_reload.clear()
+                self._seen = content
+                await self._reload_safely()
+
+    async def _reload_safely(self) -> None:
+        try:
+            await self.reload()
+        except Exception:  # the edge of a background task
+            log.exception("configuration not reloaded, the old one stays")
+            self._count_reload(False)
 
     async def _gauges(self) -> None:
         while True:
@@ -124,7 +162,20 @@ class Gateway:
             await asyncio.sleep(GAUGES_EVERY_S)
 
 
-def _content(path: Path) -> bytes | None:
+def _content(path: Path) -> str | None:
     with contextlib.suppress(OSError):
-        return path.read_bytes()
+        return path.read_text(encoding="utf-8", errors="replace")
     return None
+
+
+def _replace(path: Path, text: str) -> None:
+    """Atomically: a new worker may be reading it."""
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,6 +6,7 @@ pass through untouched. A `ClientRequest` is also the `RequestView` that policie
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -34,7 +35,10 @@ PROMPT_FIELD: Mapping[Endpoint, str] = {
 }
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 IMAGE_MARKS = (b'"image_url"', b'"input_image"', b'"input_audio"', b'"input_file"', b'"file"')
+DATA_URL = re.compile(rb'"data:[^"]*"')
+BYTES_PER_IMAGE = 4096  # what an image's tokens weigh as text, whatever its base64 weighs
 MAX_CONVERSATION_BYTES = 4096
+MAX_TEXT_LEVELS = 8  # a list of messages, each with a list of parts, takes five
 
 
 def parse_fields(body: bytes) -> Fields:
@@ -88,12 +92,20 @@ class ClientRequest:
             raise BadRequest("'messages' must be an array", param="messages")
 
     @property
+    def choices(self) -> int:
+        """How many answers are asked for (`n`)."""
+        return self.scalar("n", int) or 1
+
+    @property
     def tenant(self) -> str:
         return self.caller.tenant
 
     @property
     def prompt_bytes(self) -> int:
-        size = len(self.fields[PROMPT_FIELD[self.endpoint]])
+        prompt = self.fields[PROMPT_FIELD[self.endpoint]]
+        size = len(prompt)
+        if "images" in self.needs:
+            size -= sum(len(match) - BYTES_PER_IMAGE for match in DATA_URL.findall(bytes(prompt)))
         return size + len(self.fields.get("tools", b"")) + len(self.fields.get("instructions", b""))
 
     @property
@@ -115,8 +127,10 @@ class ClientRequest:
     def conversation(self) -> bytes:
         """The caller and the messages up to the first of the user (the prompt's start for completions)."""
         prompt = self.value(PROMPT_FIELD[self.endpoint])
-        opening = "\n".join(texts(_opening(prompt)))[:MAX_CONVERSATION_BYTES]
-        return f"{self.caller.name}\0{opening}".encode("utf-8", "surrogatepass")
+        opening = "\n".join(texts(_opening(prompt)))[:MAX_CONVERSATION_BYTES].encode("utf-8", "surrogatepass")
+        if not opening:  # token ids or images
+            opening = bytes(self.fields[PROMPT_FIELD[self.endpoint]])[:MAX_CONVERSATION_BYTES]
+        return b"%b\0%b" % (self.caller.tenant.encode(), opening)
 
     def value(self, name: str) -> Any:
         """A field decoded whole; None where it is missing. Raises BadRequest when it is nested too deeply."""
@@ -154,22 +168,23 @@ class ClientRequest:
         prompt = bytes(fields[PROMPT_FIELD[self.endpoint]])
         if any(mark in prompt for mark in IMAGE_MARKS):
             yield "images"
-        if bytes(fields.get("logprobs", b"null")) not in (b"null", b"false"):
+        wants_logprobs = bytes(fields.get("logprobs", b"null")) not in (b"null", b"false")
+        if wants_logprobs or b"logprobs" in bytes(fields.get("include", b"")) or "top_logprobs" in fields:
             yield "logprobs"
         if bytes(fields.get("n", b"1")) not in (b"1", b"null") or "best_of" in fields:
             yield "n"
 
 
-def texts(item: Any) -> Iterator[str]:
+def texts(item: Any, levels: int = MAX_TEXT_LEVELS) -> Iterator[str]:
     """Every text in messages, content parts or plain strings, in order; of anything else nothing."""
     if isinstance(item, str):
         yield item
-    elif isinstance(item, list):
+    elif levels and isinstance(item, list):
         for part in item:
-            yield from texts(part)
-    elif isinstance(item, dict):
-        yield from texts(item.get("content"))
-        yield from texts(item.get("text"))
+            yield from texts(part, levels - 1)
+    elif levels and isinstance(item, dict):
+        yield from texts(item.get("content"), levels - 1)
+        yield from texts(item.get("text"), levels - 1)
 
 
 def _opening(prompt: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from policies.base import Arm, Policy
 from policies.fixed import FixedConfig
 from router.auth import Authenticator, Caller
-from router.errors import BadRequest, UnknownModel
+from router.errors import BadRequest, NotFound, UnknownModel
 from router.settings import Config, Route, Settings
 from router.upstream.model import ModelClient
 
@@ -36,13 +36,17 @@ class RouteRuntime:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a request goes: a route with the policy to ask, or one model. `forced`: the client insisted."""
+    """Where a request goes: a route with the policy to ask, or one model. `forced`: the client insisted.
+
+    `runtime`: the configuration it came with, which stays open as long as anything refers to it.
+    """
 
     route: RouteRuntime | None
     policy: Policy | None
     model: ModelClient | None
     arm: Arm | None
     forced: bool
+    runtime: Runtime | None = None
 
 
 class Runtime:
@@ -76,26 +80,41 @@ class Runtime:
 
     def visible(self, caller: Caller) -> list[str]:
         """The routes and models that a caller may name."""
-        routes = [name for name in self.routes if caller.allows(name)]
-        return routes + (list(self.models) if "force_model" in caller.permissions else [])
+        return [name for name in (*self.routes, *self.models) if self._may_name(name, caller)]
+
+    def embedder(self, name: str, caller: Caller) -> Target:
+        """The one model for embeddings. Raises NotFound when there is none, UnknownModel for any other name."""
+        if self.config.embeddings is None:
+            raise NotFound("no model for embeddings is configured (embeddings.model)")
+        model = self.models[self.config.embeddings.model]
+        if name not in (model.name, model.upstream_name) or not self._may_name(model.name, caller):
+            raise UnknownModel(f"the model '{name}' does not serve embeddings here", param="model")
+        return Target(None, None, model, None, True, self)
+
+    def _may_name(self, name: str, caller: Caller) -> bool:
+        if name in self.routes:
+            return caller.allows(name)
+        if self.config.embeddings and name == self.config.embeddings.model and caller.allows(name):
+            return True
+        return name in self.models and "force_model" in caller.permissions
 
     def resolve(self, name: str, caller: Caller, model_header: str | None, policy_header: str | None) -> Target:
         """What a request's `model` and override headers mean. Raises UnknownModel, BadRequest, Forbidden."""
         base, at, point = name.partition("@")
-        if base not in self.visible(caller):
+        if not self._may_name(base, caller):
             raise UnknownModel(f"the model '{name}' does not exist or you do not have access to it", param="model")
         if base in self.models:
             if at:
                 raise BadRequest(f"'{base}' is a model; only a route has an operating point", param="model")
-            return Target(None, None, self.models[base], None, True)
+            return Target(None, None, self.models[base], None, True, self)
         route = self.routes[base]
         if model_header is not None:
             caller.require("override", "the header x-router-model")
-            return Target(route, None, None, route.arm_named(model_header), True)
+            return Target(route, None, None, route.arm_named(model_header), True, self)
         if policy_header is not None:
             caller.require("override", "the header x-router-policy")
-            return Target(route, self._policy_named(policy_header), None, None, True)
-        return Target(route, _at(route.policy, point) if at else route.policy, None, None, False)
+            return Target(route, self._policy_named(policy_header), None, None, True, self)
+        return Target(route, _at(route.policy, point) if at else route.policy, None, None, False, self)
 
     def _policy_named(self, name: str) -> Policy:
         if name not in self.policies:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
+import logging.config
+import math
 import os
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from router.bundled_redis import bundled_redis
 from router.errors import ConfigError
-from router.settings import METRICS_DIR_VARIABLE, Settings, is_loopback, load
+from router.lifeline import end_with_parent, held_hangup, hold_hangup
+from router.settings import LAST_GOOD, Settings, is_loopback, load, share_metrics_dir
 
 log = logging.getLogger("distill_router")
 
@@ -43,7 +48,7 @@ LOGGING: dict[str, Any] = {
 
 
 class BoundedHeadProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a bound on the request's head, which llhttp does not have."""
+    """uvicorn's protocol with a bound on the request's head, which llhttp does not have, and without trailers."""
 
     _head_bytes = 0
     _in_head = False
@@ -61,6 +66,11 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Trailers come after the head; nobody reads them, and uvicorn would collect them without a bound."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
@@ -69,15 +79,27 @@ class BoundedHeadProtocol(HttpToolsProtocol):
 class Workers(Multiprocess):
     """Several workers. SIGHUP means "reload the configuration" here: it goes to the workers, which are not replaced."""
 
+    def init_processes(self) -> None:
+        with held_hangup():
+            super().init_processes()
+
     def handle_hup(self) -> None:
         for process in self.processes:
             if process.pid:
-                os.kill(process.pid, signal.SIGHUP)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGHUP)
+
+    def terminate_all(self) -> None:
+        """The port is not answered any more as soon as the last worker has closed it, while they drain."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
 
     def keep_subprocess_alive(self) -> None:
         """A worker that died leaves its live gauges behind; its counters stay, as they should."""
         before = {process.pid for process in self.processes}
-        super().keep_subprocess_alive()
+        with held_hangup():
+            super().keep_subprocess_alive()
         gone = before - {process.pid for process in self.processes}
         if gone:
             from prometheus_client.multiprocess import mark_process_dead
@@ -85,21 +107,32 @@ class Workers(Multiprocess):
             for pid in gone:
                 mark_process_dead(pid)  # type: ignore[no-untyped-call]  # untyped there
 
+    @property
+    def failed(self) -> bool:
+        """Whether a worker could not start, which ends them all."""
+        return any(process.exitcode == STARTUP_FAILURE for process in self.processes)
+
 
 def serve(config_path: Path, host: str | None, port: int | None, workers: int | None) -> None:
     """Serve until SIGINT or SIGTERM. Raises ConfigError."""
     settings = load(config_path)
     server = settings.config.server
     host, port, workers = host or server.host, server.port if port is None else port, workers or server.workers
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    hold_hangup()  # until there is somebody to reload
+    logging.config.dictConfig(LOGGING)
     if server.auth == "none" and not is_loopback(host):
         log.warning("server.auth is none: anyone who reaches %s:%s may call", host, port)
-    with _redis_url(settings) as redis_url, _metrics_dir(workers) as metrics_dir:
-        build = functools.partial(build_app, config_path, redis_url, metrics_dir)
+    with (
+        contextlib.closing(_bind(host, port)) as listener,
+        _redis_url(settings) as redis_url,
+        _shared_dir(workers) as shared_dir,
+    ):
+        build = functools.partial(build_app, config_path, redis_url, shared_dir, os.getpid())
         config = uvicorn.Config(
             build,
             factory=True,
-            host=host,
-            port=port,
             workers=workers,
             loop="uvloop",
             http=BoundedHeadProtocol,
@@ -109,31 +142,59 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
             access_log=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=round(server.drain_s),
+            timeout_graceful_shutdown=math.ceil(server.drain_s),
         )
-        _run(config, workers)
+        log.info("listening on http://%s:%d", *listener.getsockname()[:2])
+        _run(config, workers, listener, settings.text, shared_dir)
 
 
-def build_app(config_path: Path, redis_url: str | None, metrics_dir: Path | None) -> Any:
+def build_app(config_path: Path, redis_url: str | None, shared_dir: Path | None, parent: int) -> Any:
     """The application of one worker; imported here, so that the metrics folder is in the environment before."""
     from router.app import create_app
 
-    return create_app(load(config_path), redis_url=redis_url, config_path=config_path, metrics_dir=metrics_dir)
+    if shared_dir is not None:
+        end_with_parent(parent)
+    settings = load_last_good(config_path, shared_dir)
+    return create_app(settings, redis_url=redis_url, config_path=config_path, shared_dir=shared_dir)
 
 
-def _run(config: uvicorn.Config, workers: int) -> None:
-    if workers == 1:
-        uvicorn.Server(config).run()
-        return
-    listener = _bind(config)
-    Workers(config, [listener]).run()
-
-
-def _bind(config: uvicorn.Config) -> socket.socket:
+def load_last_good(config_path: Path, shared_dir: Path | None) -> Settings:
+    """The file, or what the workers agreed on last: one that is replaced must not fail on a file they refused."""
     try:
-        return config.bind_socket()
-    except SystemExit:  # uvicorn has logged why
-        raise ConfigError(f"cannot listen on {config.host}:{config.port}") from None
+        return load(config_path)
+    except ConfigError as error:
+        if shared_dir is None:
+            raise
+        log.error("configuration of a new worker not read, the old one stays: %s", error)
+        return load(shared_dir / LAST_GOOD)
+
+
+def _run(config: uvicorn.Config, workers: int, listener: socket.socket, text: str, shared_dir: Path | None) -> None:
+    if shared_dir is None:
+        uvicorn.Server(config).run([listener])
+        return
+    (shared_dir / LAST_GOOD).write_text(text, encoding="utf-8")
+    supervisor = Workers(config, [listener])
+    supervisor.run()
+    if supervisor.failed:
+        raise SystemExit(STARTUP_FAILURE)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    """uvicorn drains on a signal and then raises it again, which would end the process without its cleaning up."""
+    sys.exit(0)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """The port, before anything is started for it. Raises ConfigError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"server: cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return listener
 
 
 @contextlib.contextmanager
@@ -149,11 +210,12 @@ def _redis_url(settings: Settings) -> Iterator[str | None]:
 
 
 @contextlib.contextmanager
-def _metrics_dir(workers: int) -> Iterator[Path | None]:
-    """Several workers add their metrics up in files; one keeps them in memory."""
+def _shared_dir(workers: int) -> Iterator[Path | None]:
+    """Several workers share a folder: metrics add up in it, and it keeps the configuration that is in effect."""
     if workers == 1:
+        share_metrics_dir(None)
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="distill-router-metrics-") as folder:
-        os.environ[METRICS_DIR_VARIABLE] = folder
+    with tempfile.TemporaryDirectory(prefix="distill-router-workers-") as folder:
+        share_metrics_dir(Path(folder))
         yield Path(folder)

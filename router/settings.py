@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,11 +24,13 @@ from pydantic import (
     model_validator,
 )
 
-from policies.base import Arm, PolicyConfig
+from policies.base import PolicyConfig
 from policies.fixed import FixedConfig
 from policies.registry import CONFIGS
 from router.errors import ConfigError
 from router.evidence.compare.registry import COMPARATORS
+from router.setting_types import BaseUrl, Name, PriceUsd, RedisUrl, Seconds
+from router.yaml_text import parse_mapping
 
 if TYPE_CHECKING:
     AnyPolicy = PolicyConfig
@@ -38,28 +39,10 @@ else:
 
 Ability = Literal["tools", "json_schema", "images", "logprobs", "n", "responses"]
 Permission = Literal["override", "force_model", "admin"]
-PriceUsd = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+LAST_GOOD = "last-good.yaml"
 MASK = "********"
-
-
-def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}", value):
-        raise ValueError("a name is letters, digits and ._:/- (an '@' would read as an operating point)")
-    return value
-
-
-def _base_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("expected http(s)://host[:port][/path], such as http://127.0.0.1:8000/v1")
-    return value.rstrip("/")
-
-
-Name = Annotated[str, AfterValidator(_name)]
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 
 class Block(BaseModel):
@@ -77,6 +60,9 @@ class Server(Block):
     )
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     body_timeout_s: Seconds = 60
+    metrics: Literal["open", "admin"] = Field(
+        default="open", description="/metrics for anyone, or for keys with the permission admin"
+    )
     drain_s: Seconds = Field(default=30, description="how long running requests may finish after SIGTERM")
     reload: bool = Field(default=True, description="reload the file when it changes (SIGHUP always does)")
 
@@ -88,15 +74,9 @@ def _redis(value: Any) -> Any:
 class Redis(Block):
     """`url` is redis://, rediss://, unix:// or `embedded` (a bundled server kept in `data_dir`)."""
 
-    url: str
+    url: RedisUrl
     password_env: str | None = None
     data_dir: Path = Field(default=Path("redis-data"), description="embedded only: where it keeps its data")
-
-    @model_validator(mode="after")
-    def _scheme(self) -> Redis:
-        if self.url != "embedded" and urlsplit(self.url).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("url: expected redis://…, rediss://…, unix://… or embedded")
-        return self
 
 
 class Evidence(Block):
@@ -107,6 +87,8 @@ class Evidence(Block):
     queue_max_records: int = Field(default=20_000, ge=1)
     queue_max_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
     decisions_max: int = Field(default=1_000_000, ge=1, description="rows kept in the stream")
+    pair_max_bytes: int = Field(default=256 * 1024, ge=1024, description="a larger pair is dropped and counted")
+    pairs_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024, description="of disagreements, about")
     pairs_max: int = Field(default=50_000, ge=1, description="disagreements kept, and as many agreements")
 
 
@@ -143,7 +125,7 @@ class Timeouts(Block):
 
 class Health(Block):
     path: str = Field(
-        default="/models", pattern="^/", description="below the base URL; any answer under 500 is healthy"
+        default="/models", pattern="^/[!-~]*$", description="below the base URL; any answer under 500 is healthy"
     )
     interval_s: Seconds = 10
     timeout_s: Seconds = 3
@@ -203,8 +185,11 @@ class Route(Block):
     audit: Audit = Audit()
     fallback: Fallback = Fallback()
 
-    def model_of(self, arm: Arm) -> str:
-        return self.teacher if arm == "teacher" else self.student
+    @model_validator(mode="after")
+    def _observes(self) -> Route:
+        if self.mode == "observe" and not self.audit.rate:
+            raise ValueError("mode observe measures nothing without audit: {rate: …}; 0.05 is a good start")
+        return self
 
 
 class Embeddings(Block):
@@ -217,19 +202,26 @@ class Key(Block):
     name: Name
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the key: printf %s KEY | sha256sum")
     tenant: Name = "default"
-    routes: tuple[str, ...] | None = Field(default=None, description="left out: every route")
+    routes: tuple[str, ...] | None = Field(
+        default=None, description="routes, and the model for embeddings; left out: all of them"
+    )
     permissions: tuple[Permission, ...] = ()
+
+
+def _on_off(value: Any) -> Any:
+    """YAML 1.1 reads a bare `off` as false."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 class Tenant(Block):
     audit: Annotated[
-        Literal["on", "off"], BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value))
-    ] = "on"  # YAML 1.1 reads a bare `off` as false
+        Literal["on", "off"], BeforeValidator(_on_off, json_schema_input_type=Literal["on", "off"] | bool)
+    ] = "on"
 
 
 class Config(Block):
     server: Server
-    redis: Annotated[Redis, BeforeValidator(_redis)] | None = None
+    redis: Annotated[Redis, BeforeValidator(_redis, json_schema_input_type=Redis | str)] | None = None
     evidence: Evidence = Evidence()
     models: dict[Name, Model] = Field(min_length=1)
     policies: dict[Name, AnyPolicy] = Field(default={}, description="named policies for the header x-router-policy")
@@ -262,12 +254,13 @@ class Config(Block):
         return problems
 
     def _unknown_routes(self) -> list[str]:
-        known = ", ".join(self.routes) or "none"
+        names = [*self.routes, *([self.embeddings.model] if self.embeddings else [])]
+        known = ", ".join(names) or "none"
         return [
             f"keys.{number}.routes: unknown route '{route}'; known: {known}"
             for number, key in enumerate(self.keys)
             for route in key.routes or ()
-            if route not in self.routes
+            if route not in names
         ]
 
     def _auth_problems(self) -> list[str]:
@@ -294,28 +287,12 @@ class Secrets(BaseModel):
 
 
 class Settings(BaseModel):
-    """A usable configuration: the file and the secrets it names."""
+    """A usable configuration: the file, its text as it was read, and the secrets it names."""
 
     model_config = ConfigDict(frozen=True)
     config: Config
     secrets: Secrets
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, which YAML would silently resolve to the last."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if key in seen:
-            raise ConfigError(f"line {key_node.start_mark.line + 1}: key '{key}' is given twice")
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+    text: str = ""
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None, *, upstream_keys: bool = True) -> Settings:
@@ -332,22 +309,23 @@ def load(path: Path, environ: Mapping[str, str] | None = None, *, upstream_keys:
 
 def parse(text: str, environ: Mapping[str, str] | None = None, *, upstream_keys: bool = True) -> Settings:
     """`load` for a text. Raises ConfigError."""
-    try:
-        data = yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError("expected a mapping with the keys server, models and routes")
+    data = parse_mapping(text)
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(error))) from error
-    return Settings(config=config, secrets=_secrets(config, os.environ if environ is None else environ, upstream_keys))
+    secrets = _secrets(config, os.environ if environ is None else environ, upstream_keys)
+    return Settings(config=config, secrets=secrets, text=text)
 
 
 def _explain(error: ValidationError) -> list[str]:
     lines = []
-    for problem in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    places = [problem["loc"] for problem in found]
+    for problem in found:
+        # A list with a bad entry is also reported as too short: the entry says it all.
+        if problem["type"] == "too_short" and _has_one_inside(problem["loc"], places):
+            continue
         path = _yaml_path(problem["loc"])
         message = (
             "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
@@ -356,13 +334,18 @@ def _explain(error: ValidationError) -> list[str]:
     return lines
 
 
+def _has_one_inside(loc: tuple[int | str, ...], places: list[tuple[int | str, ...]]) -> bool:
+    return any(len(place) > len(loc) and place[: len(loc)] == loc for place in places)
+
+
 def _yaml_path(loc: tuple[int | str, ...]) -> str:
-    """pydantic adds the chosen kind of policy to a path (`policy.split.student_share`); the file has no such step."""
+    """A problem's place in the file: without the steps that pydantic adds for the kind of policy and for bad keys."""
     kinds = {kind for config in CONFIGS for kind in get_args(config.model_fields["kind"].annotation)}
     parts = [
         part
         for i, part in enumerate(loc)
-        if not (part in kinds and (loc[i - 1] == "policy" or (i >= 2 and loc[i - 2] == "policies")))
+        if part != "[key]"
+        and not (part in kinds and i and (loc[i - 1] == "policy" or (i >= 2 and loc[i - 2] == "policies")))
     ]
     return ".".join(map(str, parts))
 
@@ -374,6 +357,8 @@ def _secrets(config: Config, environ: Mapping[str, str], upstream_keys: bool) ->
         if model.api_key_env is None:
             continue
         if value := environ.get(model.api_key_env):
+            if not re.fullmatch(r"[!-~]+", value):
+                problems.append(f"models.{name}.api_key_env: {model.api_key_env} holds what no HTTP header may carry")
             upstream[name] = SecretStr(value)
         elif upstream_keys:
             problems.append(f"models.{name}.api_key_env: the environment has no {model.api_key_env}")
@@ -410,5 +395,15 @@ def masked(settings: Settings) -> dict[str, Any]:
 
 
 def _without_password(url: str) -> str:
+    """Passwords in the address, and in Redis' `?password=`."""
+    url = re.sub(r"(?<=[?&]password=)[^&]*", MASK, url)
     password = urlsplit(url).password
     return url.replace(f":{password}@", f":{MASK}@") if password else url
+
+
+def share_metrics_dir(folder: Path | None) -> None:
+    """Tell prometheus-client, before it is imported, and all child processes, where workers share their metrics."""
+    if folder is None:
+        os.environ.pop(METRICS_DIR_VARIABLE, None)
+    else:
+        os.environ[METRICS_DIR_VARIABLE] = str(folder)

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import re
-import time
 
 from starlette.types import Receive, Scope, Send
 
-from router.client import Client, ClientGone, Headers
+from router.auth import Caller
+from router.client import SAFE_VALUE, Client, ClientGone, Headers, request_id_of, unique_id
 from router.deliver import deliver, router_headers, send_error
-from router.errors import BadRequest, NotFound, RouterError, UnknownModel
+from router.errors import BadRequest, RouterError
 from router.exchange import Exchange, Trace, sampled
 from router.gateway import Gateway
 from router.request import ClientRequest, Endpoint, parse_fields
 from router.runtime import Runtime, Target
+from router.translate import refuse_state
 from router.upstream.model import Leash
 from router.upstream.transport import Aborted
 
@@ -28,7 +27,7 @@ log = logging.getLogger("distill_router.api")
 
 CLIENT_GONE_STATUS = 499
 PASSED_ON = (b"traceparent", b"tracestate")
-SAFE_VALUE = re.compile(rb"[\x21-\x7e]{1,200}")
+STATE_FIELDS = ("previous_response_id", "conversation", "background", "prompt")
 NO = frozenset({"", "0", "false", "no"})
 
 
@@ -41,13 +40,13 @@ class Generate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = Client(scope, receive, send)
-        request_id = _request_id(client.headers)
+        request_id = request_id_of(client.headers)
         headers: Headers = [(b"x-request-id", request_id)]
         try:
             await self._serve(client, request_id)
         except ClientGone:
             return
-        except RouterError as error:
+        except RouterError as error:  # before there was a trace
             self._gateway.metrics.count("", "", "", "rejected", error.error_code or "bad_request")
             await send_error(client, error, headers)
         except Exception:  # the last line of defence: no traceback reaches a client
@@ -58,11 +57,12 @@ class Generate:
     async def _serve(self, client: Client, request_id: bytes) -> None:
         """Everything until the request is understood raises; from then on there is a trace, and it is recorded."""
         runtime = self._gateway.runtime
-        server = runtime.config.server
         caller = runtime.authenticator.caller(client.headers)
-        body = await client.body(server.max_body_bytes, server.body_timeout_s)
-        request = ClientRequest(self._endpoint, body, client.headers, caller, parse_fields(body))
-        trace = Trace(_decision_id(), request, self._target(runtime, request))
+        try:
+            trace = await self._understand(client, runtime, caller)
+        except RouterError as error:
+            self._gateway.recorder.refused(unique_id(), self._endpoint, caller, error)
+            raise
         self._draw_audit(trace)
         try:
             await self._answer(client, trace, request_id)
@@ -71,13 +71,19 @@ class Generate:
             self._gateway.recorder.finished(trace)
             self._gateway.auditor.submit(trace)
 
+    async def _understand(self, client: Client, runtime: Runtime, caller: Caller) -> Trace:
+        server = runtime.config.server
+        body = await client.body(server.max_body_bytes, server.body_timeout_s)
+        request = ClientRequest(self._endpoint, body, client.headers, caller, parse_fields(body))
+        return Trace(unique_id(), request, self._target(runtime, request))
+
     async def _answer(self, client: Client, trace: Trace, request_id: bytes) -> None:
         leash = Leash()
         client.watch(leash.abort)
         exchange = Exchange(trace, _upstream_headers(client.headers, request_id), leash)
         try:
             call = await exchange.answer()
-            await deliver(client, trace, call, exchange.held, request_id)
+            await deliver(client, trace, call, request_id)
         except Aborted:
             trace.outcome, trace.status = "cancelled", CLIENT_GONE_STATUS
         except asyncio.CancelledError:
@@ -87,16 +93,24 @@ class Generate:
             trace.outcome = "rejected" if error.status < 500 else "failed"
             trace.status = error.status
             trace.reason = trace.reason or error.error_code or error.type
-            if client.started:
-                raise
             await send_error(client, error, router_headers(trace, request_id))
+        except Exception:
+            trace.status = trace.status or RouterError.status
+            raise
+        finally:
+            exchange.close()
 
     def _target(self, runtime: Runtime, request: ClientRequest) -> Target:
         if request.endpoint == "embeddings":
-            return _embeddings_target(runtime, request)
-        return runtime.resolve(
+            if request.stream:
+                raise BadRequest("embeddings cannot be streamed", param="stream")
+            return runtime.embedder(request.model, request.caller)
+        target = runtime.resolve(
             request.model, request.caller, request.header("x-router-model"), request.header("x-router-policy")
         )
+        if request.endpoint == "responses" and target.route:
+            refuse_state({name: request.value(name) for name in STATE_FIELDS if name in request.fields})
+        return target
 
     def _draw_audit(self, trace: Trace) -> None:
         """One uniform draw per route; forced and no-store requests and tenants without records stay out."""
@@ -107,30 +121,6 @@ class Generate:
             return
         trace.audit_probability = route.config.audit.rate
         trace.audited = sampled(trace.audit_probability)
-
-
-def _embeddings_target(runtime: Runtime, request: ClientRequest) -> Target:
-    if runtime.config.embeddings is None:
-        raise NotFound("no model for embeddings is configured (embeddings.model)")
-    model = runtime.models[runtime.config.embeddings.model]
-    if request.model not in (model.name, model.upstream_name):
-        raise UnknownModel(
-            f"the model '{request.model}' does not serve embeddings here; '{model.name}' does", param="model"
-        )
-    if request.stream:
-        raise BadRequest("embeddings cannot be streamed", param="stream")
-    return Target(None, None, model, None, True)
-
-
-def _decision_id() -> str:
-    """22 hex digits: milliseconds since the epoch, then 40 random bits; sorts by time."""
-    return f"{time.time_ns() // 1_000_000:012x}{random.getrandbits(40):010x}"
-
-
-def _request_id(headers: Headers) -> bytes:
-    """The client's x-request-id where it is fit for a header, else a new one."""
-    given = next((value for name, value in headers if name == b"x-request-id"), b"")
-    return given if SAFE_VALUE.fullmatch(given) else b"req_" + _decision_id().encode()
 
 
 def _upstream_headers(headers: Headers, request_id: bytes) -> bytes:

@@ -36,4 +36,6 @@ async def readyz(request: Request) -> Response:
 def metrics(request: Request) -> Response:
     """All series; with several workers the sum over them. Runs in a thread: adding up takes milliseconds."""
     gateway: Gateway = request.app.state.gateway
+    if gateway.runtime.config.server.metrics == "admin":
+        gateway.runtime.authenticator.caller(request.scope["headers"]).require("admin", "/metrics")
     return Response(gateway.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

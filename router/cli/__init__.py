@@ -28,7 +28,7 @@ BAD_CONFIG = 2
 def serve(
     config: ConfigPath,
     host: Annotated[str | None, typer.Option(help="Overrides server.host.")] = None,
-    port: Annotated[int | None, typer.Option(help="Overrides server.port.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Overrides server.port.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Overrides server.workers.")] = None,
 ) -> None:
     """Run the gateway. SIGHUP, or a change of the file, reloads the configuration; SIGTERM drains."""
@@ -43,7 +43,10 @@ def serve(
 
 @app.command()
 def check(
-    config: Annotated[Path | None, typer.Option("--config", "-c", envvar="DISTILL_ROUTER_CONFIG")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", envvar="DISTILL_ROUTER_CONFIG", help="The configuration file (YAML)."),
+    ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the configuration.")] = False,
 ) -> None:
     """Validate a configuration and print what is in effect, secrets masked. A mistake: exit status 2."""
@@ -69,13 +72,18 @@ def check(
 @app.command()
 def embedded(
     model: Annotated[str, typer.Option(help="teacher, student, or a folder with a Llama checkpoint.")],
-    port: Annotated[int, typer.Option(help="Port to listen on.")],
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve one model with the embedded engine (numpy, small checkpoints)."""
+    from serving.embedded.errors import CheckpointError
     from serving.embedded.server import run
 
-    run(model, host, port)
+    try:
+        run(model, host, port)
+    except CheckpointError as error:
+        typer.echo(f"--model {model}: {error}", err=True)
+        raise typer.Exit(BAD_CONFIG) from None
 
 
 @app.command()
@@ -85,7 +93,7 @@ def demo(
     ] = False,
     no_traffic: Annotated[bool, typer.Option("--no-traffic", help="Only serve.")] = False,
     requests: Annotated[int, typer.Option(min=1, help="Requests to send.")] = 300,
-    port: Annotated[int, typer.Option(help="Port of the gateway.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the gateway.")] = 8080,
     json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
 ) -> None:
     """A real teacher and student (toys), Redis and the gateway between them; mixed traffic; a table of what it cost."""
@@ -106,7 +114,7 @@ def advise(
     max_loss: Annotated[
         float, typer.Option(min=0.0001, max=0.9999, help="Acceptable loss, a share of requests.")
     ] = 0.05,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the bound on the loss.")] = 0.95,
     json: Json = False,
 ) -> None:
     """What routing would save, at which loss, by the pairs seen so far; or how many more pairs it needs."""

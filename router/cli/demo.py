@@ -22,12 +22,14 @@ from rich.console import Console
 from router.cli.demo_report import Figures, collect, show
 from router.cli.demo_traffic import Sent, send_all
 from router.errors import ConfigError
+from router.lifeline import end_with_parent
 from router.settings import load
 from serving.demo.tasks import workload
 
 CALIBRATION = Path(__file__).resolve().parents[2] / "serving" / "demo" / "calibration.json"
 READY_S = 30.0
 STOP_S = 15.0
+INTERRUPTED = 130
 SEED = 7
 
 
@@ -35,12 +37,14 @@ def run_demo(*, once: bool, traffic: bool, requests: int, port: int, json_path: 
     """Run the demo; the exit status, 0 when every request was answered. Raises ConfigError when it cannot start."""
     console = Console()
     _require_free(port)
+    _require_writable(json_path)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console.print(
         "[bold]distill-router demo[/]: the models are toys (0.1 and 0.8 million parameters), trained for this;"
     )
     console.print("the prices are configured figures, not anybody's bill.\n")
     started = time.monotonic()
+    status = INTERRUPTED
     with tempfile.TemporaryDirectory(prefix="distill-router-demo-") as folder, contextlib.suppress(KeyboardInterrupt):
         config_path = _write_config(Path(folder), port)
         with _processes(config_path, Path(folder), port):
@@ -49,8 +53,7 @@ def run_demo(*, once: bool, traffic: bool, requests: int, port: int, json_path: 
             if not once:
                 _next_steps(console, port, config_path)
                 signal.pause()
-            return status
-    return 0
+    return status
 
 
 def demo_config(folder: Path, port: int, teacher_port: int, student_port: int) -> dict[str, object]:
@@ -107,18 +110,30 @@ def _processes(config_path: Path, folder: Path, port: int) -> Iterator[None]:
             _wait(url, running, folder)
         yield
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of them behind
         for process in reversed(running):
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_S)
-            process.kill()
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _start(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
     """A process of this program, out of the terminal's reach: Ctrl-C is for the demo, which stops them in order."""
     with (folder / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "router.cli", *arguments], stdout=log, stderr=log, start_new_session=True
+            [sys.executable, "-m", "router.cli", *arguments],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=end_with_parent,
         )
 
 
@@ -170,6 +185,16 @@ def _require_free(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise ConfigError(f"port {port} is taken ({error.strerror}); choose another with --port") from None
+
+
+def _require_writable(path: Path | None) -> None:
+    """Before the work is done, not after it."""
+    if path is None:
+        return
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise ConfigError(f"--json {path}: {error.strerror or error}") from None
 
 
 def _free_port() -> int:

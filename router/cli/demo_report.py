@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from policies.bounds import Interval, clopper_pearson
+from policies.guards import MISFITS
 from router.cli.demo_traffic import Sent
 from router.evidence.read import Evidence
 from router.evidence.records import PairRecord
@@ -125,7 +126,7 @@ def _settled(evidence: Evidence, requests: int) -> tuple[list[DecisionRow], list
     deadline = time.monotonic() + AUDITS_S
     while True:
         rows, pairs = list(evidence.rows()), list(evidence.pairs())
-        drawn = sum(row.au > 0 and row.o == "ok" and not row.fb for row in rows)
+        drawn = sum(row.au > 0 and row.o == "ok" and not row.fb and MISFITS.isdisjoint(row.g) for row in rows)
         served = sum(row.o != "shadow" for row in rows)
         if (served >= requests and len(pairs) >= drawn) or time.monotonic() > deadline:
             return rows, pairs

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -23,9 +24,9 @@ def run_tail(config_path: Path, count: int, follow: bool, *, as_json: bool) -> N
     """Print the latest disagreements; with `follow` until interrupted."""
     console = Console()
     evidence = Evidence(load(config_path, upstream_keys=False))
-    for data in evidence.latest(DISAGREEMENTS, count):
+    last, shown = evidence.latest(DISAGREEMENTS, count)
+    for data in shown:
         _show(console, data, as_json)
-    last = "$"
     while follow:
         last, fresh = evidence.after(DISAGREEMENTS, last)
         for data in fresh:
@@ -69,7 +70,11 @@ def _show(console: Console, data: bytes, as_json: bool) -> None:
     if as_json:
         print(data.decode())
         return
-    record = PairRecord.model_validate_json(data)
+    try:
+        record = PairRecord.model_validate_json(data)
+    except ValidationError:
+        console.print("(a record of another version)", markup=False)
+        return
     prompt = " ".join(
         texts(record.request.get("messages") or record.request.get("prompt") or record.request.get("input"))
     )
@@ -81,6 +86,7 @@ def _show(console: Console, data: bytes, as_json: bool) -> None:
         ("teacher", _said(record.teacher.text, record.teacher.tool_calls, record.teacher.error)),
         ("student", _said(record.student.text, record.student.tool_calls, record.student.error)),
     ):
+        text = "".join(c if c.isprintable() else "\ufffd" for c in text)  # no terminal escapes of a client's
         console.print(
             f"  {name:8} {text if len(text) <= SHOWN else text[: SHOWN - 1] + '…'}", markup=False, highlight=False
         )

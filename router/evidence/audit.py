@@ -10,13 +10,13 @@ import logging
 
 from policies.base import Arm
 from router.arm import ArmCall, open_arm
-from router.errors import RouterError, TooManyRequests
+from router.errors import BadRequest, RouterError, TooManyRequests
 from router.evidence.compare.base import Answer, Verdict
 from router.evidence.compare.registry import compare
 from router.evidence.records import ArmAnswer, PairRecord, arm_answer, split_of, verdict_record
 from router.evidence.writer import AGREEMENTS, DECISIONS, DISAGREEMENTS, EvidenceWriter
 from router.exchange import Trace
-from router.ledger.bill import Bill, Charge
+from router.ledger.bill import Bill
 from router.record.metrics import Metrics
 from router.record.recorder import Recorder, shadow_row
 from router.runtime import RouteRuntime
@@ -35,7 +35,8 @@ class Shed(Exception):
 class Auditor:
     """One per process; tasks are bounded per route by `audit.max_in_flight`."""
 
-    def __init__(self, writer: EvidenceWriter, recorder: Recorder, metrics: Metrics) -> None:
+    def __init__(self, writer: EvidenceWriter, recorder: Recorder, metrics: Metrics, pair_max_bytes: int) -> None:
+        self._pair_max_bytes = pair_max_bytes
         self._writer = writer
         self._recorder = recorder
         self._metrics = metrics
@@ -43,17 +44,34 @@ class Auditor:
         self._running: dict[str, int] = {}
 
     def submit(self, trace: Trace) -> None:
-        """Audit a finished request, unless it was not drawn or has no whole answer of one arm."""
+        """Audit a finished request that was drawn. What cannot become a pair is counted with its reason."""
         route = trace.route
-        if not trace.audited or route is None or trace.arm is None or trace.outcome != "ok" or trace.fell_back:
+        if not trace.audited or route is None:
             return
-        if self._running.get(route.name, 0) >= route.config.audit.max_in_flight:
-            self._metrics.records_dropped.labels("audit_shed").inc()
+        problem = self._problem(trace, route)
+        if problem:
+            self._count(route, problem)
             return
         self._running[route.name] = self._running.get(route.name, 0) + 1
         task = asyncio.create_task(self._run(trace, route), name=f"audit {trace.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _problem(self, trace: Trace, route: RouteRuntime) -> str | None:
+        """Why a drawn request cannot be compared.
+
+        A request that never could go to the student says nothing about it; one that was cut off has no whole answer.
+        """
+        if trace.misfit:
+            return "misfit"
+        if trace.arm is None or trace.outcome != "ok":
+            return trace.outcome
+        if trace.fell_back and trace.reason != "fallback:student":
+            return "fell_back"
+        return "shed" if self._running.get(route.name, 0) >= route.config.audit.max_in_flight else None
+
+    def _count(self, route: RouteRuntime, result: str) -> None:
+        self._metrics.audits.labels(route.name, result).inc()
 
     async def idle(self) -> None:
         """Wait until every audit that was begun has ended."""
@@ -67,24 +85,28 @@ class Auditor:
         _, late = await asyncio.wait(set(self._tasks), timeout=timeout_s)
         for task in late:
             task.cancel()
-            self._metrics.records_dropped.labels("audit_shutdown").inc()
         await asyncio.gather(*late, return_exceptions=True)
 
     async def _run(self, trace: Trace, route: RouteRuntime) -> None:
         try:
             await self._audit(trace, route)
         except Shed:
-            self._metrics.records_dropped.labels("audit_shed").inc()
+            self._count(route, "shed")
+        except asyncio.CancelledError:
+            self._count(route, "shutdown")
+            raise
         except Exception:  # the edge of a background task
             log.exception("audit %s failed", trace.id)
-            self._metrics.records_dropped.labels("audit_error").inc()
+            self._count(route, "error")
         finally:
             self._running[route.name] -= 1
 
     async def _audit(self, trace: Trace, route: RouteRuntime) -> None:
         assert trace.arm is not None and trace.served is not None
         served = _served(trace, trace.served)
-        if trace.arm == "teacher":
+        if trace.failure is not None:  # the student was asked and failed: that is its answer
+            teacher, student = served, arm_answer(route.student.name, Answer.failed(trace.failure), None, None)
+        elif trace.arm == "teacher":
             teacher, student = served, _escalated(trace) or await self._ask(trace, route, "student")
         else:
             teacher, student = await self._ask(trace, route, "teacher"), served
@@ -96,7 +118,7 @@ class Auditor:
         try:
             async with asyncio.timeout(route.config.audit.timeout_s):
                 return await self._call(trace, model, bill, scored=arm == "student" and "logprobs" in model.supports)
-        except TooManyRequests:
+        except (TooManyRequests, BadRequest):  # no place, or it cannot be said in chat: no fault of the model
             raise Shed from None
         except (RouterError, TransportError, TimeoutError) as error:
             text = str(error) or f"no answer within {route.config.audit.timeout_s:g} s"
@@ -110,15 +132,16 @@ class Auditor:
         call.settle("shadow")
         call.close()
         if not call.succeeded:
-            return arm_answer(model.name, Answer.failed(f"status {call.reply.status}"), bill.charges[-1], None)
-        return arm_answer(model.name, call.answer(), bill.charges[-1], call.score(SCORE_TOKENS) if scored else None)
+            return arm_answer(model.name, Answer.failed(f"status {call.reply.status}"), call.charge, None)
+        return arm_answer(model.name, call.answer(), call.charge, call.score(SCORE_TOKENS) if scored else None)
 
     def _settle(self, trace: Trace, route: RouteRuntime, bill: Bill) -> None:
         tenant = trace.request.caller.tenant
         for charge in bill.charges:
             charge.origin = "shadow"
             self._recorder.charge(route.name, tenant, charge)
-            self._writer.put(DECISIONS, shadow_row(trace, charge))
+        if bill.charges:
+            self._writer.put(DECISIONS, shadow_row(trace, bill))
 
     async def _keep(self, trace: Trace, route: RouteRuntime, teacher: ArmAnswer, student: ArmAnswer) -> None:
         request = {name: trace.request.value(name) for name in trace.request.fields}
@@ -150,8 +173,13 @@ class Auditor:
             training_use=route.teacher.config.training_use,
             split=split_of(trace.request.conversation()),
         )
+        data = record.model_dump_json().encode()
+        if len(data) > self._pair_max_bytes:
+            self._count(route, "too_large")
+            return
+        self._count(route, "pair")
         agrees = verdict.same or teacher.error is not None
-        self._writer.put(AGREEMENTS if agrees else DISAGREEMENTS, record.model_dump_json().encode())
+        self._writer.put(AGREEMENTS if agrees else DISAGREEMENTS, data)
 
 
 def _label(verdict: Verdict, teacher: ArmAnswer) -> str:
@@ -162,10 +190,8 @@ def _label(verdict: Verdict, teacher: ArmAnswer) -> str:
 
 
 def _served(trace: Trace, call: ArmCall) -> ArmAnswer:
-    score = trace.score if trace.arm == "student" else None
-    if trace.arm == "student" and score is None:
-        score = call.score(SCORE_TOKENS)
-    return arm_answer(call.model.name, call.answer(), _charge_of(trace, call), score)
+    score = call.score(SCORE_TOKENS) if trace.arm == "student" else None
+    return arm_answer(call.model.name, call.answer(), call.charge, score)
 
 
 def _escalated(trace: Trace) -> ArmAnswer | None:
@@ -173,11 +199,7 @@ def _escalated(trace: Trace) -> ArmAnswer | None:
     call = trace.escalated
     if call is None or not (call.completed or call.reader.done):
         return None
-    return arm_answer(call.model.name, call.answer(), _charge_of(trace, call), trace.score)
-
-
-def _charge_of(trace: Trace, call: ArmCall) -> Charge | None:
-    return next((charge for charge in reversed(trace.bill.charges) if charge.model == call.model.name), None)
+    return arm_answer(call.model.name, call.answer(), call.charge, call.score(SCORE_TOKENS))
 
 
 def _answer(record: ArmAnswer) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import msgspec
 import redis
 from pydantic import ValidationError
 
@@ -38,11 +39,12 @@ class Evidence:
                         seen.add(record.id)
                         yield record
 
-    def latest(self, stream: str, count: int) -> list[bytes]:
-        """The last `count` records of a stream, oldest first."""
-        if self._redis is None:
-            return list(self.records(stream))[-count:]
-        return [data for _, data in reversed(self._page("XREVRANGE", stream, "+", "-", count))]
+    def latest(self, stream: str, count: int) -> tuple[str, list[bytes]]:
+        """The last `count` records of a stream, oldest first, and the entry id to go on from."""
+        waiting = list(read_spool(self._settings.config.evidence.spool_dir, stream))[-count:]
+        page = [] if self._redis is None else self._page("XREVRANGE", stream, "+", "-", count)
+        last = page[0][0] if page else "0"
+        return last, [*(data for _, data in reversed(page)), *waiting][-count:]
 
     def after(self, stream: str, last: str) -> tuple[str, list[bytes]]:
         """What came after the entry id `last`, waiting up to a second; and the id to go on from."""
@@ -53,8 +55,14 @@ class Evidence:
         return (entries[-1][0] if entries else last), [data for _, data in entries]
 
     def rows(self) -> Iterator[DecisionRow]:
-        """Decision rows, oldest first."""
-        return map(decode_row, self.records(DECISIONS))
+        """Decision rows, oldest first, each once: a replay that a crash interrupted repeats some."""
+        seen: set[str] = set()
+        for data in self.records(DECISIONS):
+            with contextlib.suppress(msgspec.DecodeError):
+                row = decode_row(data)
+                if row.id not in seen:
+                    seen.add(row.id)
+                    yield row
 
     def records(self, stream: str) -> Iterator[bytes]:
         """Every record of a stream, then those in the spool. Raises ConfigError when Redis does not answer."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from router.settings import Settings
@@ -26,5 +28,11 @@ def connect(url: str, settings: Settings) -> aioredis.Redis:
     secret = settings.secrets.redis_password
     options: dict[str, Any] = {"password": secret.get_secret_value()} if secret else {}
     return aioredis.Redis.from_url(
-        url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, health_check_interval=30, **options
+        url,
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        health_check_interval=30,
+        # The spool is the second try: a batch sent again after a timeout would be there twice.
+        retry=Retry(NoBackoff(), 0),
+        **options,
     )

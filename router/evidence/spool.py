@@ -7,16 +7,20 @@ frees it), and removed once Redis has all of it. A crash in the middle of a repl
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+log = logging.getLogger("distill_router.evidence")
+
 Record = tuple[str, bytes]
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 SUFFIX = ".spool"
+FRESH_SUFFIX = ".fresh"
 
 
 class SpoolFull(Exception):
@@ -24,7 +28,7 @@ class SpoolFull(Exception):
 
 
 class Spool:
-    """Blocking: callers run it in a thread."""
+    """Blocking: callers run it in a thread, one call at a time."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
@@ -34,14 +38,12 @@ class Spool:
 
     def append(self, records: list[Record]) -> None:
         """Write records. Raises SpoolFull, and then none of them was written."""
-        data = b"".join(b"%b\t%b\n" % (stream.encode(), record) for stream, record in records)
+        data = _lines(records)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if self._size() + len(data) > self._max_bytes:
                 raise SpoolFull(f"the spool in {self._folder} holds {self._max_bytes} bytes, its bound")
-            segment = self._open_segment()
-            segment.write(data)
-            segment.flush()
+            _write(self._open_segment(), data)
         except OSError as error:
             raise SpoolFull(str(error)) from error
 
@@ -52,35 +54,54 @@ class Spool:
     def take(self) -> list[Record] | None:
         """The records of the oldest segment that no other process holds; None when there is nothing to replay.
 
-        It stays locked until `done` (Redis has it all) or the next `take`.
+        It stays locked until `done` (Redis has it all), `keep` (it has some) or the next `take`.
         """
-        self.close()
+        self._close_segment()
+        self._close_taken()
         for path in self._paths():
-            try:
-                segment = path.open("rb")
-            except FileNotFoundError:
-                continue
-            try:
-                fcntl.flock(segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                segment.close()
+            segment = _lock(path)
+            if segment is None:
                 continue
             self._taken = segment
-            return list(_records(segment.read()))
+            try:
+                return list(_records(segment.read()))
+            except OSError as error:
+                log.error("the spool's %s cannot be read: %s", path, error)
         return None
 
     def done(self) -> None:
         """Remove the segment that was taken."""
         if self._taken:
             Path(self._taken.name).unlink(missing_ok=True)
-        self.close()
+        self._close_taken()
+
+    def keep(self, records: list[Record]) -> None:
+        """Put back what is left of the segment that was taken; the rest must not be replayed again."""
+        if self._taken is None:
+            return
+        path = Path(self._taken.name)
+        shortened = path.with_suffix(FRESH_SUFFIX)
+        try:
+            shortened.write_bytes(_lines(records))
+            shortened.replace(path)
+        except OSError as error:
+            log.error("the spool's %s cannot be shortened, its records will be repeated: %s", path, error)
+        self._close_taken()
 
     def close(self) -> None:
         """Close what is open; the files stay."""
-        for segment in (self._segment, self._taken):
-            if segment:
-                segment.close()
-        self._segment = self._taken = None
+        self._close_segment()
+        self._close_taken()
+
+    def _close_segment(self) -> None:
+        if self._segment:
+            self._segment.close()
+        self._segment = None
+
+    def _close_taken(self) -> None:
+        if self._taken:
+            self._taken.close()
+        self._taken = None
 
     def _size(self) -> int:
         return sum(_file_size(path) for path in self._paths())
@@ -89,19 +110,60 @@ class Spool:
         return sorted(self._folder.glob(f"*{SUFFIX}"))
 
     def _open_segment(self) -> IO[bytes]:
+        """Under another name until it is locked, so that no other process takes it for one that a crash left."""
         if self._segment and self._segment.tell() < SEGMENT_BYTES:
             return self._segment
-        self.close()
+        self._close_segment()
         path = self._folder / f"{time.time_ns():020d}-{os.getpid()}{SUFFIX}"
-        self._segment = path.open("ab")
+        fresh = path.with_suffix(FRESH_SUFFIX)
+        self._segment = fresh.open("ab", buffering=0)
         fcntl.flock(self._segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fresh.replace(path)
         return self._segment
 
 
 def read_spool(folder: Path, stream: str) -> Iterator[bytes]:
-    """Every record of `stream` that waits in the spool, oldest first."""
+    """Every record of `stream` that waits in the spool, oldest first. A gateway may be replaying it meanwhile."""
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        yield from (record for name, record in _records(path.read_bytes()) if name == stream)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        yield from (record for name, record in _records(data) if name == stream)
+
+
+def _lock(path: Path) -> IO[bytes] | None:
+    """The segment, locked; None when another process has it or has just removed it."""
+    try:
+        segment = path.open("rb")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.error("the spool's %s cannot be read: %s", path, error)
+        return None
+    try:
+        fcntl.flock(segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(segment.fileno()).st_ino == path.stat().st_ino:
+            return segment
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    segment.close()
+    return None
+
+
+def _lines(records: list[Record]) -> bytes:
+    return b"".join(b"%b\t%b\n" % (stream.encode(), record) for stream, record in records)
+
+
+def _write(segment: IO[bytes], data: bytes) -> None:
+    """All or nothing: half a batch would be taken for records. Raises OSError."""
+    start, rest = os.fstat(segment.fileno()).st_size, memoryview(data)
+    try:
+        while rest:
+            rest = rest[os.write(segment.fileno(), rest) :]
+    except OSError:
+        os.ftruncate(segment.fileno(), start)
+        raise
 
 
 def _records(data: bytes) -> Iterator[Record]:
@@ -109,7 +171,7 @@ def _records(data: bytes) -> Iterator[Record]:
     for line in data.split(b"\n")[:-1]:
         stream, tab, record = line.partition(b"\t")
         if tab:
-            yield stream.decode(), record
+            yield stream.decode("utf-8", "replace"), record
 
 
 def _file_size(path: Path) -> int:

@@ -1,7 +1,7 @@
 """The one batching task that takes records off the request path: into bounded Redis streams, or the spool on disk.
 
 `put` never waits and never fails: a full queue drops the record and counts it. A batch that Redis does not take goes to
-the spool; when Redis is back, the spool is replayed.
+the spool, and what follows it too, until Redis is back and has the spool: within a stream a process keeps its order.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ log = logging.getLogger("distill_router.evidence")
 DECISIONS = "distill-router:decisions"
 DISAGREEMENTS = "distill-router:disagreements"
 AGREEMENTS = "distill-router:agreements"
+STREAMS = frozenset({DECISIONS, DISAGREEMENTS, AGREEMENTS})
 
 BATCH_RECORDS = 500
 BATCH_WAIT_S = 0.05
@@ -31,25 +32,33 @@ REPLAY_EVERY_S = 2.0
 
 
 class EvidenceWriter:
-    """`redis` None: everything goes to the spool."""
+    """`redis` None: everything goes to the spool. `replay_every_s`: how long Redis is left alone after a failure."""
 
-    def __init__(self, config: Evidence, redis: aioredis.Redis | None, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: Evidence,
+        redis: aioredis.Redis | None,
+        metrics: Metrics,
+        replay_every_s: float = REPLAY_EVERY_S,
+    ) -> None:
         self._config = config
+        self._replay_every_s = replay_every_s
         self._redis = redis
         self._append: Any = redis.register_script(APPEND) if redis else None
         self._metrics = metrics
         self._spool = Spool(config.spool_dir, config.spool_max_bytes)
-        self._bounds = {
-            DECISIONS: config.decisions_max,
-            DISAGREEMENTS: config.pairs_max,
-            AGREEMENTS: config.pairs_max,
-        }
+        self._written: dict[str, tuple[int, int]] = {}
+        for stream in STREAMS:
+            metrics.records_written.labels(stream)
+            metrics.records_spooled.labels(stream)
         self._queue: deque[Record] = deque()
         self._queued_bytes = 0
         self._wanted = asyncio.Event()
         self._drained = asyncio.Event()
         self._stopping = False
-        self._replay_at = 0.0
+        self._behind = False  # older records than those in the queue wait in the spool
+        self._redis_at = 0.0  # Redis has failed and is left alone until then
+        self._look_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def put(self, stream: str, record: bytes) -> None:
@@ -89,41 +98,75 @@ class EvidenceWriter:
     async def _run(self) -> None:
         while not (self._stopping and not self._queue):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REPLAY_EVERY_S):
+                async with asyncio.timeout(self._replay_every_s):
                     await self._wanted.wait()
             if not self._stopping:
                 await asyncio.sleep(BATCH_WAIT_S)
             self._wanted.clear()
-            while self._queue:
-                await self._write([self._queue[i] for i in range(min(BATCH_RECORDS, len(self._queue)))])
-            self._drained.set()
-            await self._replay()
+            try:
+                await self._turn()
+            except Exception:  # the edge of a background task
+                log.exception("evidence lost")
+                lost = len(self._next_batch())
+                self._metrics.records_dropped.labels("writer_error").inc(lost)
+                self._take_off(lost)
+                if not self._queue:
+                    self._drained.set()
 
-    async def _write(self, batch: list[Record]) -> None:
-        """Write one batch, then take it off the queue: `flush` returns only after that."""
-        size = len(batch)
-        if not await self._to_redis(batch):
-            await self._to_spool(batch)
+    async def _turn(self) -> None:
+        """What is older goes first: the spool, then the queue."""
+        if not self._stopping:
+            await self._replay()
+        while batch := self._next_batch():
+            size = len(batch)
+            if left := await self._to_redis(batch):
+                await self._to_spool(left)
+            self._take_off(size)
+        self._drained.set()
+
+    def _next_batch(self) -> list[Record]:
+        return [self._queue[i] for i in range(min(BATCH_RECORDS, len(self._queue)))]
+
+    def _take_off(self, size: int) -> None:
+        """Only once a batch is written: `flush` returns after that."""
         for _ in range(size):
             self._queued_bytes -= len(self._queue.popleft()[1])
 
-    async def _to_redis(self, batch: list[Record]) -> bool:
-        if self._redis is None or asyncio.get_running_loop().time() < self._replay_at:
-            return False
+    async def _to_redis(self, batch: list[Record]) -> list[Record]:
+        """Append a batch; gives back what Redis did not take, or all of it while older records wait in the spool."""
+        if self._redis is None or self._behind or self._now() < self._redis_at:
+            return batch
+        return await self._append_all(batch)
+
+    async def _append_all(self, batch: list[Record]) -> list[Record]:
         by_stream: dict[str, list[bytes]] = {}
         for stream, record in batch:
             by_stream.setdefault(stream, []).append(record)
         try:
             for stream, records in list(by_stream.items()):
-                await self._append(keys=[stream], args=[self._bounds[stream], *records])
+                await self._append(keys=[stream], args=[self._bound(stream, records), *records])
                 self._metrics.records_written.labels(stream).inc(len(records))
                 del by_stream[stream]
         except Unreachable as error:
             log.warning("Redis does not take evidence, spooling to disk: %s", error)
-            self._replay_at = asyncio.get_running_loop().time() + REPLAY_EVERY_S
-            batch[:] = [(stream, record) for stream, records in by_stream.items() for record in records]
-            return False
-        return True
+            self._redis_at = self._now() + self._replay_every_s
+        return [(stream, record) for stream, records in by_stream.items() for record in records]
+
+    def _known(self, records: list[Record]) -> list[Record]:
+        """A spool may hold streams of another version of this program: nothing here could read them."""
+        known = [record for record in records if record[0] in STREAMS]
+        if len(known) < len(records):
+            self._metrics.records_dropped.labels("unknown_stream").inc(len(records) - len(known))
+        return known
+
+    def _bound(self, stream: str, records: list[bytes]) -> int:
+        """How many entries the stream may keep: as configured, and of pairs no more than the bytes allow on average."""
+        if stream == DECISIONS:
+            return self._config.decisions_max
+        count, size = self._written.get(stream, (0, 0))
+        count, size = count + len(records), size + sum(map(len, records))
+        self._written[stream] = (count, size)
+        return max(1, min(self._config.pairs_max, self._config.pairs_max_bytes * count // size))
 
     async def _to_spool(self, batch: list[Record]) -> None:
         try:
@@ -132,24 +175,30 @@ class EvidenceWriter:
             log.error("evidence lost: %s", error)
             self._metrics.records_dropped.labels("spool_full").inc(len(batch))
             return
+        self._behind = self._redis is not None
         for stream, _ in batch:
             self._metrics.records_spooled.labels(stream).inc()
 
     async def _replay(self) -> None:
-        """Give the spool back to Redis, one segment at a time, oldest first."""
-        if self._redis is None or not await self._answers(self._redis):
+        """Give the spool back to Redis, one segment at a time, oldest first; what comes in meanwhile queues behind.
+
+        Without a spool of its own a process looks now and then for what a crash left behind.
+        """
+        if self._redis is None or self._now() < (self._redis_at if self._behind else self._look_at):
             return
+        self._look_at = self._now() + self._replay_every_s
         while (records := await asyncio.to_thread(self._spool.take)) is not None:
+            records = self._known(records)
             for start in range(0, len(records), BATCH_RECORDS):
-                if not await self._to_redis(records[start : start + BATCH_RECORDS]):
+                end = start + BATCH_RECORDS
+                if left := await self._append_all(records[start:end]):
+                    await asyncio.to_thread(self._spool.keep, left + records[end:])
+                    self._behind = True
                     return
             await asyncio.to_thread(self._spool.done)
+            if len(self._queue) > BATCH_RECORDS:
+                return  # a long replay must not let the queue run over: on with the rest at the next turn
+        self._behind = False
 
-    async def _answers(self, redis: aioredis.Redis) -> bool:
-        if not await asyncio.to_thread(self._spool.waits):
-            return False
-        try:
-            await redis.execute_command("PING")  # type: ignore[no-untyped-call]  # untyped there
-        except Unreachable:
-            return False
-        return True
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

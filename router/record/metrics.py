@@ -6,7 +6,7 @@ With several workers prometheus-client keeps the values in memory-mapped files (
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 PREFIX = "distill_router_"
 SHORT_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25)
 LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600)
+DROP_REASONS = ("queue_full", "spool_full", "writer_error", "unknown_stream")
 TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 
@@ -73,6 +74,7 @@ class Metrics:
         self.records_dropped = self._counter("records_dropped", "Records lost, by reason.", ("reason",))
         self.records_written = self._counter("records_written", "Records that reached Redis.", ("stream",))
         self.records_spooled = self._counter("records_spooled", "Records written to the disk spool.", ("stream",))
+        self.audits = self._counter("audits", "Requests drawn for an audit, by what came of it.", ("route", "result"))
         self.comparisons = self._counter("comparisons", "Audited pairs by verdict.", ("route", "verdict"))
         self.disagreements = self._counter("disagreements", "Disagreeing pairs by kind.", ("route", "kind"))
         self.reloads = self._counter("config_reloads", "Configuration reloads by result.", ("result",))
@@ -83,6 +85,15 @@ class Metrics:
         self.circuit_open = self._gauge("circuit_open", "1 while a circuit is open.", ("model", "replica"), "livemax")
         self.in_flight = self._gauge("in_flight", "Calls to a model in flight.", ("model",), "livesum")
         self.queue = self._gauge("evidence_queue_records", "Records waiting to be written.", (), "livesum")
+
+        self._start_at_zero()
+
+    def _start_at_zero(self) -> None:
+        """Series whose first increment must not be missed by a `rate()`."""
+        for reason in DROP_REASONS:
+            self.records_dropped.labels(reason)
+        for result in ("ok", "refused"):
+            self.reloads.labels(result)
 
     def served(self, route: str, tenant: str, model: str) -> RouteSeries:
         key = (route, tenant, model)
@@ -129,6 +140,23 @@ class Metrics:
         if inc is None:
             inc = series.cost[origin] = self._cost.labels(route, tenant, model, origin).inc
         inc(usd)
+
+    def forget_models(self, replicas: Mapping[str, Iterable[str]]) -> None:
+        """Models that are no longer configured, with their replicas: what was last known of them must not stay.
+
+        prometheus-client cannot remove a series that lives in a file, so that workers set it to what alarms nobody.
+        """
+        for model, names in replicas.items():
+            self._forget(self.in_flight, (model,), 0)
+            for name in names:
+                self._forget(self.healthy, (model, name), 1)
+                self._forget(self.circuit_open, (model, name), 0)
+
+    def _forget(self, gauge: Gauge, labels: tuple[str, ...], calm: float) -> None:
+        if self._dir is None:
+            gauge.remove(*labels)
+        else:
+            gauge.labels(*labels).set(calm)
 
     def exposition(self) -> bytes:
         """The text format of all workers."""

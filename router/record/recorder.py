@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 
+from router.auth import Caller
+from router.errors import RouterError
 from router.evidence.writer import DECISIONS, EvidenceWriter
 from router.exchange import Trace
-from router.ledger.bill import Charge
-from router.ledger.pricing import NANO_PER_USD, Usage
+from router.ledger.bill import Bill, Charge
+from router.ledger.pricing import NANO_PER_USD
 from router.record.metrics import Metrics
 from router.record.row import VERSION, DecisionRow, encode_row
+from router.request import Endpoint
 
 
 class Recorder:
@@ -33,6 +36,12 @@ class Recorder:
         if teacher_only:
             self._metrics.served(route, tenant, model).teacher_only(teacher_only / NANO_PER_USD)
         self._writer.put(DECISIONS, encode_row(_row(trace, teacher_only)))
+
+    def refused(self, decision_id: str, endpoint: Endpoint, caller: Caller, error: RouterError) -> None:
+        """The row of a request by a known caller that went no further."""
+        row = DecisionRow(VERSION, decision_id, round(time.time(), 3), endpoint, tn=caller.tenant, k=caller.name)
+        row.r, row.o, row.st = error.error_code or error.type, "rejected", error.status
+        self._writer.put(DECISIONS, encode_row(row))
 
     def charge(self, route: str, tenant: str, charge: Charge) -> None:
         """Tokens and money of one settled call, a client's or a shadow's."""
@@ -68,18 +77,18 @@ class Recorder:
 def teacher_only_nano(trace: Trace) -> int:
     """What the teacher alone would have cost for this request: its own cost, or the served usage at its prices.
 
-    Zero for requests that no route decided, or that no model answered. That the teacher would have needed as many
-    tokens as the student is an assumption.
+    Zero for requests that no route decided, or that no model answered. A client that hung up early would have hung up
+    on the teacher too: what was spent counts. That the teacher would have needed as many tokens as the student is an
+    assumption.
     """
-    route, call = trace.route, trace.served
-    if route is None or call is None or trace.outcome in ("rejected", "failed"):
+    route, charges = trace.route, trace.bill.charges
+    if route is None or not charges or trace.outcome in ("rejected", "failed"):
         return 0
-    usage = next((charge.usage for charge in reversed(trace.bill.charges) if charge.model == call.model.name), None)
-    return route.teacher.prices.cost(usage) if usage else 0
+    return route.teacher.prices.cost(trace.served.charge.usage if trace.served else charges[-1].usage)
 
 
 def _row(trace: Trace, teacher_only: int) -> DecisionRow:
-    request, policy, tokens = trace.request, trace.target.policy, _tokens(trace)
+    request, policy = trace.request, trace.target.policy
     return DecisionRow(
         VERSION,
         trace.id,
@@ -97,7 +106,7 @@ def _row(trace: Trace, teacher_only: int) -> DecisionRow:
         a=trace.arm[0] if trace.arm else "",
         m=trace.model.name if trace.model else "",
         r=trace.reason,
-        tok=(tokens.input_tokens, tokens.cached_tokens, tokens.output_tokens, tokens.reasoning_tokens),
+        tok=_tokens(trace.bill),
         c=trace.bill.by_origin(),
         to=teacher_only,
         e=int(any(charge.estimated for charge in trace.bill.charges)),
@@ -112,9 +121,8 @@ def _row(trace: Trace, teacher_only: int) -> DecisionRow:
     )
 
 
-def shadow_row(trace: Trace, charge: Charge) -> bytes:
+def shadow_row(trace: Trace, bill: Bill) -> bytes:
     """The row of a background call: its money, under the id of the request it belongs to."""
-    usage = charge.usage
     row = DecisionRow(
         VERSION,
         f"{trace.id}.shadow",
@@ -123,22 +131,22 @@ def shadow_row(trace: Trace, charge: Charge) -> bytes:
         rt=trace.route.name if trace.route else "",
         tn=trace.request.caller.tenant,
         k=trace.request.caller.name,
-        m=charge.model,
+        m=bill.charges[-1].model,
         r="shadow",
-        tok=(usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens),
-        c={charge.origin: charge.cost_nano},
-        e=int(charge.estimated),
+        tok=_tokens(bill),
+        c=bill.by_origin(),
+        e=int(any(charge.estimated for charge in bill.charges)),
         o="shadow",
     )
     return encode_row(row)
 
 
-def _tokens(trace: Trace) -> Usage:
-    usages = [charge.usage for charge in trace.bill.charges]
-    return Usage(
+def _tokens(bill: Bill) -> tuple[int, int, int, int]:
+    usages = [charge.usage for charge in bill.charges]
+    return (
         sum(usage.input_tokens for usage in usages),
-        sum(usage.output_tokens for usage in usages),
         sum(usage.cached_tokens for usage in usages),
+        sum(usage.output_tokens for usage in usages),
         sum(usage.reasoning_tokens for usage in usages),
     )
 

@@ -7,7 +7,7 @@ one event. Nothing is stored: what needs an earlier response, a conversation or 
 Source: https://platform.openai.com/docs/api-reference/responses and the types of the `openai` package.
 """
 
-from router.translate.request import chat_request
+from router.translate.request import chat_request, refuse_state
 from router.translate.stream import ResponseStream, response, sse
 
-__all__ = ["ResponseStream", "chat_request", "response", "sse"]
+__all__ = ["ResponseStream", "chat_request", "refuse_state", "response", "sse"]

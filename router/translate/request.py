@@ -80,16 +80,24 @@ def wants_logprobs(body: Json) -> bool:
     return "message.output_text.logprobs" in (body.get("include") or ()) or bool(body.get("top_logprobs"))
 
 
-def _check(body: Json) -> None:
-    required(body, "model", str)
-    for key, kind in _TYPES.items():
-        optional(body, key, kind)
+def refuse_state(body: Json) -> None:
+    """Raises BadRequest for what needs an earlier response, a conversation or a job kept somewhere.
+
+    The next turn of a conversation may go to another model, which knows nothing of it.
+    """
     for key, instead in _NEEDS_A_STORE.items():
         if body.get(key) is not None:
             raise BadRequest(f"{key} is not supported: {instead}.", param=key, code="unsupported_parameter")
     if body.get("background"):
         message = f"background is not supported: {_BACKGROUND}."
         raise BadRequest(message, param="background", code="unsupported_parameter")
+
+
+def _check(body: Json) -> None:
+    required(body, "model", str)
+    for key, kind in _TYPES.items():
+        optional(body, key, kind)
+    refuse_state(body)
     for key, name in _CHAT_NAMES.items():
         if key in body:
             message = f"Unsupported parameter: {key}. In the Responses API it is {name}."

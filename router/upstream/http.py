@@ -75,8 +75,10 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._fail(Broken("the upstream did not answer in HTTP"))
-            return
+            if not self._complete:
+                self._fail(Broken("the upstream did not answer in HTTP"))
+                return
+            self._reusable = False  # the answer is there; what follows it is noise
         if not self._head_done:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -106,7 +108,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._complete:
-            return  # a second answer, which nobody asked for: `on_message_complete` gives the connection up
+            return  # of a second answer, which nobody asked for
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
             self._framed = True
@@ -240,6 +242,7 @@ class HttpPool:
         self._max = 0
         for connection in list(self._open):
             connection.drop()
+        await asyncio.sleep(0)  # the sockets close in the loop's next turn
 
     def give_back(self, connection: Connection) -> None:
         if self._max == 0:
@@ -283,17 +286,19 @@ class HttpPool:
             raise PoolFull("every connection to the upstream is in use")
         connection = Connection(self)
         self._open.add(connection)
+        connected = False
         try:
             async with asyncio.timeout(self._connect_s):
                 await self.loop.create_connection(lambda: connection, self._host, self._port, ssl=self._tls)
-        except BaseException as error:
-            self._open.discard(connection)
-            connection.drop()
-            if isinstance(error, TimeoutError):
-                raise ConnectFailed("timed out connecting") from error
-            if isinstance(error, OSError):
-                raise ConnectFailed(_reason(error)) from error
-            raise
+            connected = True
+        except TimeoutError as error:
+            raise ConnectFailed("timed out connecting") from error
+        except OSError as error:
+            raise ConnectFailed(_reason(error)) from error
+        finally:
+            if not connected:
+                self._open.discard(connection)
+                connection.drop()
         return connection
 
 

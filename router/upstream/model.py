@@ -11,17 +11,16 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
 from policies.guards import Fit
-from router.errors import TooManyRequests, UpstreamFailed, UpstreamTimeout, UpstreamUnavailable
+from router.errors import RouterError, TooManyRequests, UpstreamFailed, UpstreamTimeout, UpstreamUnavailable
 from router.ledger.pricing import PriceList, price_list
 from router.settings import Model
 from router.upstream.replica import Replica, build_replica, pick
-from router.upstream.transport import Abortable, Aborted, ConnectFailed, Overdue, Response, TransportError
+from router.upstream.transport import Abortable, Aborted, ConnectFailed, Overdue, PoolFull, Response, TransportError
 
 log = logging.getLogger("distill_router.upstream")
 
@@ -32,28 +31,40 @@ BACKOFF_S = 0.05
 
 @dataclass(slots=True)
 class Leash:
-    """Lets the client's hang-up end whatever exchange is running on its behalf."""
+    """Lets the client's hang-up end whatever runs on its behalf: a held student beside the teacher, for one.
 
-    current: Abortable | None = None
+    An exchange that is over is released, because its connection may be serving somebody else by then.
+    """
+
+    running: list[Abortable] = field(default_factory=list)
     aborted: bool = False
 
     def attach(self, exchange: Abortable) -> None:
-        self.current = exchange
+        """Raises Aborted when the client has hung up already."""
         if self.aborted:
-            exchange.abort()
+            raise Aborted("given up")
+        self.running.append(exchange)
+
+    def release(self, exchange: Abortable) -> None:
+        if exchange in self.running:
+            self.running.remove(exchange)
 
     def abort(self) -> None:
         self.aborted = True
-        if self.current:
-            self.current.abort()
+        for exchange in tuple(self.running):
+            exchange.abort()
 
 
 @dataclass(slots=True)
 class Attempts:
-    """What was tried for one answer: shown to the client when nothing worked, and counted as retries."""
+    """What was tried for one answer: shown to the client when nothing worked, and counted as retries.
+
+    `timeouts` and `cut_off` (the client hung up) count tries that the model may have worked on for nothing.
+    """
 
     failures: list[str] = field(default_factory=list)
     timeouts: int = 0
+    cut_off: int = 0
     tried: set[str] = field(default_factory=set)
 
     def add(self, replica: Replica, problem: str) -> None:
@@ -62,60 +73,78 @@ class Attempts:
 
 
 class Reply:
-    """An upstream's answer. `body` holds all of it unless it streams; then `chunks` goes on from `first`."""
+    """An upstream's answer. `body` holds all of it unless it streams; then `chunk` gives it piece by piece.
+
+    `deadline`, in loop time, is when the whole answer must be there.
+    """
 
     __slots__ = (
         "_client",
-        "_deadline",
+        "_first",
         "_headers",
+        "_leash",
         "_open",
         "_replica",
         "_response",
         "attempts",
         "body",
-        "first",
+        "deadline",
         "status",
         "streams",
-        "waited_s",
     )
 
     def __init__(
-        self, client: ModelClient, replica: Replica, response: Response, attempts: Attempts, deadline: float
+        self,
+        client: ModelClient,
+        replica: Replica,
+        response: Response,
+        leash: Leash,
+        attempts: Attempts,
+        deadline: float,
     ) -> None:
         self._client = client
         self._replica = replica
         self._response = response
+        self._leash = leash
         self._headers = response.headers
         self.status = response.status
-        self._deadline = deadline
+        self.deadline = deadline
         self._open = True
         self.attempts = attempts
         self.body = b""
-        self.first = b""
         self.streams = False
-        self.waited_s = 0.0
+        self._first = b""
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self._headers if key == name), None)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The stream's bytes as they arrive. Raises TransportError; the circuit hears of it."""
-        loop = asyncio.get_running_loop()
-        idle_s = self._client.config.timeouts.idle_s
-        if self.first:
-            yield self.first
-        while True:
-            started = loop.time()
-            try:
-                data = await self._response.chunk(min(started + idle_s, self._deadline))
-            except TransportError as error:
-                self._client.note_failure(self._replica, error)
-                raise
-            finally:
-                self.waited_s += loop.time() - started
-            if not data:
-                return
-            yield data
+    async def read_first(self, deadline: float) -> None:
+        """Wait for the first bytes of a stream and keep them. Raises TransportError."""
+        self._first = await self._response.chunk(deadline)
+
+    async def read_body(self) -> None:
+        """Read all of an answer that does not stream. Raises TransportError."""
+        self.body = await self._response.read(self.deadline)
+
+    async def chunk(self) -> bytes:
+        """The stream's bytes that have arrived; b'' at its end. Raises TransportError; the circuit hears of it."""
+        if self._first:
+            data, self._first = self._first, b""
+            return data
+        now = asyncio.get_running_loop().time()
+        try:
+            return await self._response.chunk(min(now + self._client.config.timeouts.idle_s, self.deadline))
+        except TransportError as error:
+            self._client.note_failure(self._replica, error)
+            raise
+
+    def succeeded(self) -> None:
+        """The answer was good to its end: the circuit forgets earlier failures."""
+        self._replica.circuit.succeeded()
+
+    def failed(self, problem: str) -> None:
+        """The answer makes no sense: as bad for the circuit as no answer."""
+        self._client.note_problem(self._replica, problem)
 
     async def drain(self, timeout_s: float) -> None:
         """Read what little is left after the last event, so that the connection can serve again."""
@@ -128,6 +157,7 @@ class Reply:
         """Give back the connection and the place in flight. May be called twice."""
         if self._open:
             self._open = False
+            self._leash.release(self._response)
             self._response.close()
             self._client.leave(self._replica)
 
@@ -206,11 +236,16 @@ class ModelClient:
             self._idle.set()
 
     def note_failure(self, replica: Replica, error: TransportError) -> None:
-        if isinstance(error, Aborted):
+        """One failure for the circuit, unless it was the client's or the gateway's own doing."""
+        if isinstance(error, Aborted | PoolFull):
             replica.circuit.ends()
             return
+        self.note_problem(replica, str(error))
+
+    def note_problem(self, replica: Replica, problem: str) -> None:
+        """One failure for the replica's circuit."""
         replica.circuit.failed(time.monotonic())
-        log.warning("%s at %s failed: %s", replica.name, replica.url, error)
+        log.warning("%s at %s failed: %s", replica.name, replica.url, problem)
 
     async def _with_retries(
         self, path: str, headers: bytes, body: bytes, stream: bool, leash: Leash, attempts: Attempts
@@ -244,23 +279,24 @@ class ModelClient:
         leash: Leash,
         deadline: float,
     ) -> Reply | TransportError | int:
-        """One try: the reply, or what went wrong (an error, or a status worth a retry)."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        first_by = min(deadline, started + self.config.timeouts.first_token_s) if stream else deadline
+        """One try: the reply, or what went wrong (an error, or a status worth a retry).
+
+        Whether an answer with status 200 is a success, its reader tells the reply.
+        """
+        now = asyncio.get_running_loop().time()
+        first_by = min(deadline, now + self.config.timeouts.first_token_s) if stream else deadline
+        running = len(leash.running)
         replica.circuit.starts()
         replica.in_flight += 1
         response: Response | None = None
         try:
             response = await replica.transport.send(replica.head(path) + headers, body, first_by, leash.attach)
-            reply = Reply(self, replica, response, attempts, deadline)
+            reply = Reply(self, replica, response, leash, attempts, deadline)
             reply.streams = stream and _is_event_stream(reply)
-            if reply.streams:
-                reply.first = await response.chunk(first_by)
-            else:
-                reply.body = await response.read(deadline)
+            await (reply.read_first(first_by) if reply.streams else reply.read_body())
         except TransportError as error:
-            self._leave_failed(replica, response)
+            attempts.cut_off += isinstance(error, Aborted) and len(leash.running) > running
+            self._leave_failed(replica, response, leash, running)
             self.note_failure(replica, error)
             if isinstance(error, Aborted):
                 raise
@@ -268,30 +304,35 @@ class ModelClient:
             attempts.timeouts += isinstance(error, Overdue)
             return error
         except BaseException:
-            self._leave_failed(replica, response)
+            attempts.cut_off += len(leash.running) > running
+            self._leave_failed(replica, response, leash, running)
             replica.circuit.ends()
             raise
-        if response.status in RETRY_STATUSES:
-            replica.circuit.failed(time.monotonic())
-            attempts.add(replica, f"status {response.status}")
-            self._leave_failed(replica, response)
-            return response.status
-        replica.circuit.succeeded()
-        reply.waited_s = loop.time() - started
+        if _is_bad(reply.status):
+            self.note_problem(replica, f"status {reply.status}")
+            attempts.add(replica, f"status {reply.status}")
+            self._leave_failed(replica, response, leash, running)
+            return reply.status
+        if reply.status != 200 or (reply.streams and replica.circuit.is_open):
+            reply.succeeded()
         return reply
 
-    def _leave_failed(self, replica: Replica, response: Response | None) -> None:
+    def _leave_failed(self, replica: Replica, response: Response | None, leash: Leash, running: int) -> None:
+        """`running`: how many exchanges were on the leash before this try."""
         replica.in_flight -= 1
+        del leash.running[running:]
         if response:
             response.close()
 
-    def _failure(self, error: TransportError | int | None, attempts: Attempts) -> UpstreamFailed:
+    def _failure(self, error: TransportError | int | None, attempts: Attempts) -> RouterError:
         if error is None:
             return UpstreamUnavailable(
                 f"model '{self.name}' is not available: the circuit of every replica is open after repeated failures",
                 retry_after_s=self.config.circuit.open_s,
             )
         tried = f"model '{self.name}' failed; tried {'; '.join(attempts.failures)}"
+        if isinstance(error, PoolFull):
+            return TooManyRequests(tried, code="model_overloaded", retry_after_s=RETRY_AFTER_S)
         if isinstance(error, Overdue) or error == 504:
             return UpstreamTimeout(tried)
         if isinstance(error, ConnectFailed) or error == 503:
@@ -304,6 +345,11 @@ class ModelClient:
             for replica in self.replicas:
                 await replica.check(health.path, health.timeout_s)
             await asyncio.sleep(health.interval_s)
+
+
+def _is_bad(status: int) -> bool:
+    """Neither an answer nor the request's fault: another replica, or the same a moment later, may do better."""
+    return status in RETRY_STATUSES or (status < 400 and status != 200)
 
 
 def _is_event_stream(reply: Reply) -> bool:

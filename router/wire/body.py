@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from router.errors import BadRequest
 from router.request import ClientRequest, Fields
 from router.settings import Adapt
 from router.translate import chat_request
@@ -47,8 +48,15 @@ class Outgoing:
 def outgoing(request: ClientRequest, model: ModelClient, *, scored: bool = False, background: bool = False) -> Outgoing:
     """`request` for `model`. `scored`: its log-probabilities are needed; `background`: not streamed, chat if possible.
 
-    Raises BadRequest where a Responses request cannot be said in chat.
+    Raises BadRequest where a Responses request cannot be said in chat, or what has to be changed cannot be read.
     """
+    try:
+        return _outgoing(request, model, scored, background)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRequest(f"the request body cannot be read: {error}", code="invalid_json") from None
+
+
+def _outgoing(request: ClientRequest, model: ModelClient, scored: bool, background: bool) -> Outgoing:
     dialect = _dialect(request, model, scored or background)
     translated = dialect != request.endpoint
     fields: Fields = chat_request(_decoded(request)) if translated else request.fields
@@ -64,10 +72,24 @@ def outgoing(request: ClientRequest, model: ModelClient, *, scored: bool = False
     hides_logprobs = scored and _raw(fields.get("logprobs")) in _OFF
     if hides_logprobs and dialect in ("chat", "completions"):
         changes["logprobs"] = True if dialect == "chat" else 1
-    if not changes and not translated and fields is request.fields and model.config.adapt == _NO_ADAPT:
+    if not changes and not translated and fields is request.fields and _passes_as_it_came(request, model):
         return Outgoing(dialect, request.body, stream)
     body = msgspec.json.encode(_adapted({**fields, **changes}, model.config.adapt, dialect))
     return Outgoing(dialect, body, stream, hides_usage and not translated, hides_logprobs)
+
+
+def _passes_as_it_came(request: ClientRequest, model: ModelClient) -> bool:
+    """A body that names its model twice does not: the upstream might read the other name."""
+    return model.config.adapt == _NO_ADAPT and request.body.count(b'"model"') == 1
+
+
+def translates(request: ClientRequest) -> bool:
+    """Whether a Responses request can be said in chat."""
+    try:
+        chat_request(_decoded(request))
+    except BadRequest:
+        return False
+    return True
 
 
 def _dialect(request: ClientRequest, model: ModelClient, as_chat: bool) -> Dialect:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from typing import Any
 
+# OpenAI writes -9999 for a token that is very unlikely; what is far beyond is no log-probability.
+LOWEST = -1e6
+
 
 def token_logprobs(logprobs: Any) -> list[float]:
     """The log-probability (nats) of each token of a choice's `logprobs`, chat or completions form; [] without any."""
     if not isinstance(logprobs, dict):
         return []
+    values: Any = logprobs.get("token_logprobs")
     content = logprobs.get("content")
     if isinstance(content, list):
         values = [token.get("logprob") for token in content if isinstance(token, dict)]
-    else:
-        values = logprobs.get("token_logprobs") or []
-    return [float(value) for value in values if isinstance(value, int | float) and not math.isnan(value)]
+    if not isinstance(values, list):
+        return []
+    return [float(value) for value in values if isinstance(value, int | float) and LOWEST <= value <= -LOWEST]
 
 
 def mean_score(by_choice: list[list[float]], tokens: int) -> float | None:

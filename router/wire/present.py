@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from router.errors import RouterError
+from router.errors import RouterError, UpstreamFailed
 from router.sse import Event
 from router.translate import ResponseStream, response, sse
 from router.wire.body import Dialect
@@ -73,7 +73,7 @@ class TranslatedResponses:
         self._stream = ResponseStream(request, response_id=response_id, created_at=created_at)
 
     def body(self, completed: Completed, visible: bytes) -> bytes:
-        chat = msgspec.json.decode(visible)
+        chat = _decode(visible)
         return msgspec.json.encode(response(self._request, chat, response_id=self._id, created_at=self._created_at))
 
     def start(self) -> bytes:
@@ -83,7 +83,7 @@ class TranslatedResponses:
         if not (visible and event.data):
             return visible
         data = event.data if visible is event.raw else visible[len(b"data: ") :]
-        return b"".join(map(sse, self._stream.feed(msgspec.json.decode(data))))
+        return b"".join(map(sse, self._stream.feed(_decode(data))))
 
     def finish(self) -> bytes:
         return b"".join(map(sse, self._stream.finish()))
@@ -99,6 +99,13 @@ def presenter(endpoint: str, dialect: Dialect, fields: dict[str, Any], response_
     if dialect == "responses":
         return NativeResponses()
     return TranslatedResponses(fields, response_id, created_at)
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise UpstreamFailed("the upstream sent JSON that cannot be read") from None
 
 
 def _error_fields(error: RouterError) -> dict[str, Any]:

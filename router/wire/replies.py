@@ -78,8 +78,8 @@ def read_reply(dialect: Dialect, body: bytes) -> Completed:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise UpstreamFailed("the upstream answered 200 with something that is not a JSON object") from None
     field = MAIN_FIELD[dialect]
-    if not len(getattr(head, field)):
-        raise UpstreamFailed(f"the upstream answered 200 without '{field}'")
+    if not bytes(getattr(head, field)).startswith(b"["):
+        raise UpstreamFailed(f"the upstream answered 200 without an array '{field}'")
     return Completed(dialect, body, read_usage(head.usage))
 
 

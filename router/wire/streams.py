@@ -6,7 +6,7 @@ forwarded as it came.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,8 +19,10 @@ from router.wire.logprobs import token_logprobs
 from router.wire.replies import MISSING, answer_of
 from router.wire.usage import read_usage
 
+T = TypeVar("T")
+
 _FINISHED = (b'"finish_reason":"', b'"finish_reason": "')
-_RESPONSE_ENDS = (b"response.completed", b"response.incomplete", b"response.failed")
+_RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
 
 
 class _Chunk(msgspec.Struct):
@@ -29,13 +31,18 @@ class _Chunk(msgspec.Struct):
     error: msgspec.Raw = MISSING
 
 
-class _Ending(msgspec.Struct):
-    response: dict[str, Any] = {}
+class _ResponseEvent(msgspec.Struct):
+    type: str = ""
+    response: msgspec.Raw = MISSING
+    message: msgspec.Raw = MISSING
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
 _choices = msgspec.json.Decoder(list[dict[str, Any]])
-_ending = msgspec.json.Decoder(_Ending)
+_response_event = msgspec.json.Decoder(_ResponseEvent)
+_anything = msgspec.json.Decoder()
+_object = msgspec.json.Decoder(dict[str, Any])
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class StreamReader:
@@ -67,19 +74,18 @@ class StreamReader:
             return b""
         if self._outgoing.dialect == "responses":
             return self._feed_response(event)
-        chunk = _decode(data)
+        chunk = _decode(_chunk, data)
         if len(chunk.error) > len(b"null"):
             raise UpstreamFailed(_error_message(chunk.error))
         usage = read_usage(chunk.usage)
         self.usage = usage or self.usage
         if len(chunk.choices) <= len(b"[]"):
-            return b"" if self._outgoing.hides_usage and usage else event.raw
+            return b"" if self._outgoing.hides_usage and len(chunk.usage) > len(b"null") else event.raw
         self.produced += 1
         if not self.finished:
             self.finished = any(mark in data for mark in _FINISHED)
-        if self.assemble:
-            self._assemble(chunk.choices)
-        return self._visible(event, len(chunk.usage) > 0)
+        choices = self._assemble(chunk.choices) if self.assemble else []
+        return self._visible(event, choices, len(chunk.usage) > 0)
 
     def answer(self) -> Answer:
         """What was said so far, as comparators see it (choice 0)."""
@@ -92,39 +98,33 @@ class StreamReader:
         """Token log-probabilities (nats) so far, by choice."""
         return [choice.logprobs for _, choice in sorted(self._choices.items())]
 
-    def _assemble(self, choices: msgspec.Raw) -> None:
-        try:
-            decoded = _choices.decode(choices)
-        except (msgspec.DecodeError, RecursionError):
-            raise UpstreamFailed("the upstream sent an event with malformed choices") from None
+    def _assemble(self, choices: msgspec.Raw) -> list[dict[str, Any]]:
+        decoded: list[dict[str, Any]] = _decode(_choices, choices)
         for choice in decoded:
             self._choices.setdefault(_index(choice), _Choice()).add(choice)
+        return decoded
 
-    def _visible(self, event: Event, has_usage: bool) -> bytes:
-        """The event without what only the gateway wanted."""
+    def _visible(self, event: Event, choices: list[dict[str, Any]], has_usage: bool) -> bytes:
+        """The event without what only the gateway wanted; `choices` are there when log-probabilities are hidden."""
         hides_logprobs = self._outgoing.hides_logprobs
         if not (hides_logprobs or (has_usage and self._outgoing.hides_usage)):
             return event.raw
-        fields: dict[str, Any] = msgspec.json.decode(event.data)
+        fields: dict[str, Any] = _decode(_fields, event.data)
         if self._outgoing.hides_usage:
             fields.pop("usage", None)
         if hides_logprobs:
-            for choice in fields["choices"]:
-                if "logprobs" in choice:
-                    choice["logprobs"] = None
+            fields["choices"] = [choice | {"logprobs": None} if "logprobs" in choice else choice for choice in choices]
         return b"data: " + msgspec.json.encode(fields) + b"\n\n"
 
     def _feed_response(self, event: Event) -> bytes:
-        data = event.data
-        if any(mark in data for mark in _RESPONSE_ENDS):
-            try:
-                self._response = _ending.decode(data).response
-            except msgspec.DecodeError:
-                raise UpstreamFailed("the upstream sent an event that is not JSON") from None
-            if self._response:
-                self.finished = self.done = True
-                self.usage = read_usage(msgspec.json.encode(self._response.get("usage")))
-        elif b".delta" in data:
+        happening: _ResponseEvent = _decode(_response_event, event.data)
+        if happening.type in _RESPONSE_ENDS:
+            self._response = _decode(_object, happening.response)
+            self.finished = self.done = True
+            self.usage = read_usage(msgspec.json.encode(self._response.get("usage")))
+        elif happening.type == "error":
+            raise UpstreamFailed(_error_message(happening.message))
+        elif happening.type.endswith(".delta"):
             self.produced += 1
         return event.raw
 
@@ -150,10 +150,12 @@ class _Choice:
         ):
             if isinstance(piece, str):
                 parts.append(piece)
-        for call in delta.get("tool_calls") or ():
+        calls = delta.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict):
                 self._add_call(call)
-        self._finish_reason = choice.get("finish_reason") or self._finish_reason
+        reason = choice.get("finish_reason")
+        self._finish_reason = reason if isinstance(reason, str) else self._finish_reason
         self.logprobs += token_logprobs(choice.get("logprobs"))
 
     def _add_call(self, call: dict[str, Any]) -> None:
@@ -161,7 +163,8 @@ class _Choice:
         function = function if isinstance(function, dict) else {}
         known = self._calls.setdefault(_index(call), {"name": "", "arguments": ""})
         for key in known:
-            known[key] += function.get(key) or ""
+            piece = function.get(key)
+            known[key] += piece if isinstance(piece, str) else ""
 
     def assembled(self) -> dict[str, Any]:
         """The choice as a complete answer would have held it."""
@@ -171,11 +174,11 @@ class _Choice:
         return {"message": message, "finish_reason": self._finish_reason}
 
 
-def _decode(data: bytes) -> _Chunk:
+def _decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:
     try:
-        return _chunk.decode(data)
+        return decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise UpstreamFailed("the upstream sent an event that is not JSON") from None
+        raise UpstreamFailed("the upstream sent an event that cannot be read") from None
 
 
 def _index(holder: dict[str, Any]) -> int:
@@ -184,6 +187,6 @@ def _index(holder: dict[str, Any]) -> int:
 
 
 def _error_message(raw: msgspec.Raw) -> str:
-    error = msgspec.json.decode(raw)
+    error = _decode(_anything, raw)
     message = error.get("message") if isinstance(error, dict) else error
     return f"the upstream ended the stream with an error: {message}"

@@ -43,7 +43,7 @@ def read_usage(raw: msgspec.Raw | bytes) -> Usage | None:
         return None
     try:
         usage: Usage | None = _from_chat(raw)
-    except msgspec.ValidationError:
+    except msgspec.DecodeError:
         usage = _from_responses(raw)
     return usage if usage and (usage.input_tokens or usage.output_tokens) else None
 
@@ -58,7 +58,7 @@ def _from_chat(raw: msgspec.Raw | bytes) -> Usage:
 def _from_responses(raw: msgspec.Raw | bytes) -> Usage | None:
     try:
         usage = _responses.decode(raw)
-    except msgspec.ValidationError:
+    except msgspec.DecodeError:
         return None
     cached = usage.input_tokens_details.cached_tokens if usage.input_tokens_details else 0
     reasoning = usage.output_tokens_details.reasoning_tokens if usage.output_tokens_details else 0

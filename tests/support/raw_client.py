@@ -40,15 +40,18 @@ class RawClient:
 
     async def read_until(self, mark: bytes) -> bytes:
         """Reads on until `mark` was seen or the connection has ended."""
-        while mark not in self.received:
-            data = await self._reader.read(1 << 12)
-            if not data:
-                break
-            self.received += data
+        while mark not in self.received and await self.read_some():
+            pass
         return self.received
+
+    async def read_some(self) -> bytes:
+        """What has come, b'' at the end."""
+        data = await self._reader.read(1 << 12)
+        self.received += data
+        return data
 
     async def read_all(self) -> bytes:
         """Everything until the server closes."""
-        while data := await self._reader.read(1 << 16):
-            self.received += data
+        while await self.read_some():
+            pass
         return self.received

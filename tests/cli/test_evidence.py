@@ -1,0 +1,182 @@
+"""`disagreements tail|stats|export` and `advise`: on evidence made by hand, and on a real gateway that observes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from policies.advise import Point
+from policies.bounds import Interval
+from router.cli import app
+from router.cli.advise import policy_block
+from router.settings import parse
+from serving.demo.tasks import workload
+from tests.router.conftest import embedded_models, redis_url
+from tests.support.gateway import running_gateway, two_models
+from tests.support.pairs import pair, row, spool_pairs
+from tests.surface.fixtures import Served
+
+__all__ = ["embedded_models", "redis_url"]
+
+REQUESTS = 30
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration without Redis."""
+    path = tmp_path / "router.yaml"
+    models = two_models("http://t/v1", "http://s/v1", evidence={"spool_dir": str(tmp_path / "spool")})
+    path.write_text(yaml.safe_dump(models))
+    return path
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+def yaml_of(advice: str) -> dict[str, Any]:
+    """The block that the advice says to set."""
+    block = advice.partition("Set:\n")[2].partition("\n\n")[0]
+    loaded: dict[str, Any] = yaml.safe_load(block)
+    return loaded
+
+
+def test_tail_shows_the_latest_disagreements(config: Path, spool: Path) -> None:
+    spool_pairs(spool, [pair(number, harm=number % 2 == 1) for number in range(8)])
+    done = run("disagreements", "tail", "--config", config, "--count", "2")
+    assert done.exit_code == 0, done.output
+    assert "question 7" in done.stdout and "question 5" in done.stdout
+    assert "question 3" not in done.stdout and "question 6" not in done.stdout
+    assert "teacher  right" in done.stdout and "student  wrong" in done.stdout
+    lines = run("disagreements", "tail", "--config", config, "--count", "2", "--json").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [pair(5).id, pair(7).id]
+
+
+def test_stats_count_pairs_by_verdict(config: Path, spool: Path) -> None:
+    spool_pairs(spool, [pair(number, harm=number < 3) for number in range(10)])
+    done = run("disagreements", "stats", "--config", config, "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == [
+        {"route": "auto", "served": "teacher", "verdict": "agree", "pairs": 7},
+        {"route": "auto", "served": "teacher", "verdict": "text", "pairs": 3},
+    ]
+    assert "agree" in run("disagreements", "stats", "--config", config).stdout
+
+
+def test_export_writes_one_record_a_line_and_never_over_a_file(config: Path, spool: Path, tmp_path: Path) -> None:
+    spool_pairs(spool, [pair(number, harm=number < 3) for number in range(10)])
+    out = tmp_path / "pairs.jsonl"
+    done = run("disagreements", "export", "--config", config, "--out", out)
+    assert (done.exit_code, done.stdout) == (0, f"3 records written to {out}\n")
+    before = out.read_text()
+    assert [json.loads(line)["verdict"]["same"] for line in before.splitlines()] == [False] * 3
+    refused = run("disagreements", "export", "--config", config, "--out", out, "--agreements")
+    assert refused.exit_code == 2 and "exists" in refused.stderr
+    assert out.read_text() == before
+    assert run("disagreements", "export", "--config", config, "--out", tmp_path / "all", "--agreements").exit_code == 0
+    assert len((tmp_path / "all").read_text().splitlines()) == 10
+
+
+def test_advise_says_how_many_more_pairs_are_needed(config: Path, spool: Path) -> None:
+    for arguments in ((), ("--max-loss", "0.01")):
+        done = run("advise", "--config", config, "--route", "auto", *arguments)
+        assert done.exit_code == 0
+        assert "more pairs are needed" in done.stdout and "Set:" not in done.stdout
+    spool_pairs(spool, [pair(number) for number in range(10)], [row(number) for number in range(20)])
+    done = run("advise", "--config", config, "--json")
+    advice = json.loads(done.stdout)
+    assert advice["pairs_used"] == 10 and advice["pairs_needed"] > 0 and advice["policy"] is None
+
+
+def test_advise_prints_share_savings_loss_and_yaml_that_loads(config: Path, spool: Path) -> None:
+    pairs = [pair(number, harm=number % 3 == 0, score=-2.0 if number % 3 == 0 else -0.01) for number in range(400)]
+    spool_pairs(spool, pairs, [row(number) for number in range(800)])
+    done = run("advise", "--config", config, "--route", "auto", "--max-loss", "0.05")
+    assert done.exit_code == 0, done.output
+    assert "The student on 66.5% of" in done.stdout and "saves $" in done.stdout
+    assert "at a loss of at most" in done.stdout and "(95%" in done.stdout
+    data = yaml.safe_load(config.read_text())
+    data["routes"]["auto"] |= yaml_of(done.stdout)["routes"]["auto"]
+    gate = parse(yaml.safe_dump(data), {}).config.routes["auto"].policy.build().gate  # type: ignore[attr-defined]
+    assert [gate.escalates(gate.p_wrong(p.student.mean_logprob)) for p in pairs] == [p.verdict.harm for p in pairs]
+
+
+def test_advise_for_answers_without_scores_is_a_split(config: Path, spool: Path) -> None:
+    spool_pairs(spool, [pair(number, score=None) for number in range(200)], [row(number) for number in range(20)])
+    block = yaml_of(run("advise", "--config", config).stdout)["routes"]["auto"]["policy"]
+    assert block["kind"] == "split" and 0 < block["student_share"] <= 1
+
+
+def test_advise_names_the_routes_it_knows(config: Path) -> None:
+    done = run("advise", "--config", config, "--route", "nowhere")
+    assert done.exit_code == 2 and "known: auto" in done.stderr
+
+
+SCORES = st.lists(
+    st.tuples(st.floats(-8, 0) | st.floats(-1e-6, 0) | st.sampled_from([-1.0, -0.5, -0.1]), st.booleans()),
+    min_size=1,
+    max_size=60,
+)
+
+
+@given(SCORES, st.data())
+def test_the_advised_policy_takes_the_decisions_of_the_point(
+    scores: list[tuple[float, bool]], data: st.DataObject
+) -> None:
+    pairs = [pair(number, harm=harm, score=score) for number, (score, harm) in enumerate(scores)]
+    threshold = data.draw(st.sampled_from([score for score, _ in scores]))
+    whole = Interval(0, 1)
+    point = Point("cascade", 0.05, threshold, 0.5, whole, 0.0, 0.05, 1.0, whole)
+    config = two_models("http://t/v1", "http://s/v1", policy=policy_block(point, pairs))
+    gate = parse(yaml.safe_dump(config), {}).config.routes["auto"].policy.build().gate  # type: ignore[attr-defined]
+    for score, _ in scores:
+        assert gate.escalates(gate.p_wrong(score)) == (score < threshold)
+
+
+async def test_observing_real_models_ends_in_advice(
+    embedded_models: dict[str, Served], redis_url: str, tmp_path: Path
+) -> None:
+    """The teacher serves everything, the student answers in the background, `advise` reads what came of it."""
+    config = two_models(embedded_models["teacher"].url, embedded_models["student"].url)
+    for name in ("teacher", "student"):
+        config["models"][name] |= {"model": name, "supports": ["logprobs", "tools"]}
+    config["routes"]["auto"] |= {"mode": "observe", "audit": {"rate": 1.0, "max_in_flight": REQUESTS}}
+    config["redis"] = redis_url
+    path = tmp_path / "router.yaml"
+    path.write_text(yaml.safe_dump(config))
+    async with running_gateway(config, redis_url=redis_url) as gateway:
+        prompts = [example.prompt for example in workload(REQUESTS, 3)]
+        answers = await asyncio.gather(
+            *(gateway.ask("chat", messages=_user(prompt), temperature=0) for prompt in prompts)
+        )
+        assert {answer.headers["x-router-model"] for answer in answers} == {"teacher"}
+        pairs = await gateway.pairs()
+        assert len(pairs) == REQUESTS
+        assert {pair["served"] for pair in pairs} == {"teacher"}
+        assert all(pair["student"]["mean_logprob"] is not None for pair in pairs)
+        careful = await asyncio.to_thread(run, "advise", "--config", path, "--max-loss", "0.01")
+        assert "more pairs" in careful.stdout or "More pairs" in careful.stdout
+        daring = await asyncio.to_thread(run, "advise", "--config", path, "--max-loss", "0.99")
+        assert "The student on" in daring.stdout and "saves $" in daring.stdout, daring.stdout
+        advised = json.loads(json.dumps(config))
+        advised["routes"]["auto"] |= yaml_of(daring.stdout)["routes"]["auto"]
+    async with running_gateway(advised, redis_url=redis_url) as gateway:
+        answer = await gateway.ask("chat", messages=_user("upper cat"), temperature=0)
+        assert answer.headers["x-router-model"] == "student"
+
+
+def _user(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}]

@@ -1,0 +1,212 @@
+"""Every policy of the registry keeps the contract; a new one needs an example here and is tested from then on."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from policies.base import Decision, PolicyConfig
+from policies.guards import Fit
+from policies.registry import CONFIGS
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "fixed": {"kind": "fixed", "model": "teacher"},
+    "split": {"kind": "split", "student_share": 0.3},
+    "rules": {"kind": "rules", "rules": [{"when": {"tools": True}, "use": "teacher"}], "default": "student"},
+    "cascade": {"kind": "cascade", "escalate_at": 0.4, "calibration": [[-2.0, 0.9], [-0.1, 0.1]]},
+}
+BY_KIND: dict[str, type[PolicyConfig]] = {
+    config.model_fields["kind"].annotation.__args__[0]: config  # type: ignore[union-attr]  # a Literal of one
+    for config in CONFIGS
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as policies see it."""
+
+    tenant: str = ""
+    prompt_bytes: int = 10
+    needs: frozenset[str] = frozenset()
+    output_tokens: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    words: str = "hello"
+
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name)
+
+    def text(self) -> str:
+        return self.words
+
+    def conversation(self) -> bytes:
+        return self.words.encode()
+
+
+REQUESTS = [
+    Request(),
+    Request(needs=frozenset({"tools"})),
+    Request(prompt_bytes=10**6, words="x" * 100),
+    Request(tenant="acme", headers={"x-tier": "gold"}),
+    *(Request(words=f"question {number}") for number in range(40)),
+]
+
+
+def config_of(kind: str, **changes: Any) -> PolicyConfig:
+    return TypeAdapter(BY_KIND[kind]).validate_python(EXAMPLES[kind] | changes)
+
+
+def test_every_policy_has_an_example() -> None:
+    assert set(EXAMPLES) == set(BY_KIND)
+
+
+@pytest.mark.parametrize("kind", BY_KIND)
+class TestContract:
+    async def test_a_decision_is_an_arm_with_its_propensity_and_reason(self, kind: str) -> None:
+        policy = config_of(kind).build()
+        for request in REQUESTS:
+            decision = await policy.decide(request)
+            assert decision.arm in ("teacher", "student")
+            assert 0 <= decision.teacher_probability <= 1
+            assert decision.reason
+            assert decision.teacher_probability > 0 or decision.arm == "student"
+            assert decision.teacher_probability < 1 or decision.arm == "teacher"
+
+    async def test_the_same_request_is_decided_the_same_way_by_every_worker(self, kind: str) -> None:
+        first, second = config_of(kind).build(), config_of(kind).build()
+        for request in REQUESTS:
+            one, other = await first.decide(request), await second.decide(request)
+            assert (one.arm, one.reason, one.teacher_probability) == (
+                other.arm,
+                other.reason,
+                other.teacher_probability,
+            )
+
+    async def test_the_arms_come_as_often_as_the_propensity_says(self, kind: str) -> None:
+        policy = config_of(kind).build()
+        decisions = [await policy.decide(Request(words=f"conversation {number}")) for number in range(2_000)]
+        expected = sum(decision.teacher_probability for decision in decisions)
+        teachers = sum(decision.arm == "teacher" for decision in decisions)
+        assert abs(teachers - expected) < 5 * (0.25 * len(decisions)) ** 0.5
+
+    def test_the_version_follows_the_configuration(self, kind: str) -> None:
+        assert config_of(kind).build().version == config_of(kind).build().version
+        others: dict[str, dict[str, Any]] = {
+            "fixed": {"model": "student"},
+            "split": {"student_share": 0.31},
+            "rules": {"default": "teacher"},
+            "cascade": {"escalate_at": 0.41},
+        }
+        assert config_of(kind).build().version != config_of(kind, **others[kind]).build().version
+
+    def test_it_knows_its_own_name(self, kind: str) -> None:
+        assert config_of(kind).build().kind == kind
+
+    def test_an_operating_point_gives_another_version_or_a_clear_refusal(self, kind: str) -> None:
+        policy = config_of(kind).build()
+        try:
+            moved = policy.at(0.7)
+        except ValueError as error:
+            assert kind in str(error)
+            return
+        assert moved.kind == kind
+        assert moved.version != policy.version
+        assert moved.version == policy.at(0.7).version
+        for outside in (-0.1, 1.1, float("nan")):
+            with pytest.raises(ValueError, match="outside"):
+                policy.at(outside)
+
+    def test_unknown_keys_are_refused(self, kind: str) -> None:
+        with pytest.raises(ValidationError, match="extra"):
+            config_of(kind, surprise=1)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+async def test_a_share_of_nothing_or_everything_is_exactly_that(share: float) -> None:
+    for sticky in (True, False):
+        policy = config_of("split", student_share=share, sticky=sticky).build()
+        arms = {(await policy.decide(request)).arm for request in REQUESTS}
+        assert arms == ({"student"} if share else {"teacher"})
+
+
+async def test_a_split_that_is_not_sticky_draws_anew() -> None:
+    random.seed(1)
+    policy = config_of("split", student_share=0.5, sticky=False).build()
+    assert {(await policy.decide(REQUESTS[0])).arm for _ in range(60)} == {"teacher", "student"}
+
+
+RULES: list[tuple[dict[str, Any], Request, bool]] = [
+    ({"header": {"X-Tier": "^gold$"}}, Request(headers={"x-tier": "gold"}), True),
+    ({"header": {"X-Tier": "^gold$"}}, Request(headers={"x-tier": "golden"}), False),
+    ({"header": {"X-Tier": "gold"}}, Request(), False),
+    ({"tenant": ["acme", "initech"]}, Request(tenant="acme"), True),
+    ({"tenant": ["acme"]}, Request(), False),
+    ({"min_prompt_bytes": 10}, Request(prompt_bytes=10), True),
+    ({"min_prompt_bytes": 10}, Request(prompt_bytes=9), False),
+    ({"max_prompt_bytes": 10}, Request(prompt_bytes=10), True),
+    ({"max_prompt_bytes": 10}, Request(prompt_bytes=11), False),
+    ({"tools": True}, Request(needs=frozenset({"tools"})), True),
+    ({"tools": False}, Request(needs=frozenset({"tools"})), False),
+    ({"tools": False}, Request(), True),
+    ({"regex": "(?i)PROVE"}, Request(words="please prove"), True),
+    ({"regex": "prove"}, Request(words="please"), False),
+    ({"regex": "prove", "tenant": ["acme"]}, Request(words="prove"), False),
+]
+
+
+@pytest.mark.parametrize(("when", "request_", "holds"), RULES)
+async def test_a_rule_holds_when_all_its_conditions_do(when: dict[str, Any], request_: Request, holds: bool) -> None:
+    policy = config_of("rules", rules=[{"when": when, "use": "teacher"}], default="student").build()
+    decision = await policy.decide(request_)
+    assert decision == (Decision("teacher", "rule:0", 1.0) if holds else Decision("student", "rule:default", 0.0))
+
+
+@pytest.mark.parametrize(
+    "rules", [[], [{"when": {}, "use": "teacher"}], [{"when": {"regex": "("}, "use": "teacher"}]], ids=str
+)
+def test_rules_that_mean_nothing_are_refused(rules: list[Any]) -> None:
+    with pytest.raises(ValidationError):
+        config_of("rules", rules=rules)
+
+
+@pytest.mark.parametrize(
+    "points", [[[0, 0.1], [-1, 0.9]], [[-1, 0.1], [0, 0.9]], [[-1, 1.5]], [[-1, 0.5], [-1, 0.4]], [[float("nan"), 0.5]]]
+)
+def test_a_calibration_that_is_none_is_refused(points: list[Any]) -> None:
+    with pytest.raises(ValidationError):
+        config_of("cascade", calibration=points)
+
+
+async def test_a_gate_believes_its_calibration_else_the_model() -> None:
+    plain = (await config_of("cascade", calibration=[]).build().decide(REQUESTS[0])).gate
+    assert plain is not None
+    assert [round(plain.p_wrong(score), 3) for score in (0.0, -0.5, -100.0, 0.1)] == [0.0, 0.393, 1.0, 0.0]
+    gate = (await config_of("cascade").build().decide(REQUESTS[0])).gate
+    assert gate is not None
+    assert gate.p_wrong(-99.0) == 0.9
+    assert gate.p_wrong(-1.05) == pytest.approx(0.5)
+    assert gate.p_wrong(0.0) == 0.1
+    assert [gate.escalates(p) for p in (0.39, 0.4, 1.0)] == [False, True, True]
+
+
+FIT = Fit(frozenset({"tools"}), context_tokens=100, max_output_tokens=50, bytes_per_token=4.0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (Request(), None),
+        (Request(needs=frozenset({"tools"})), None),
+        (Request(needs=frozenset({"n", "images"})), "images"),
+        (Request(output_tokens=50), None),
+        (Request(output_tokens=51), "output"),
+        (Request(prompt_bytes=400), None),
+        (Request(prompt_bytes=401), "context"),
+        (Request(prompt_bytes=300, output_tokens=26), "context"),
+    ],
+)
+def test_a_request_fits_or_the_first_reason_why_not(request_: Request, reason: str | None) -> None:
+    assert FIT.misfit(request_) == reason

@@ -1,0 +1,98 @@
+"""Evidence is read from Redis and from the spool, each record once, and the records survive the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.errors import ConfigError
+from router.evidence.read import PAGE, Evidence
+from router.evidence.records import PairRecord, split_of
+from router.evidence.writer import AGREEMENTS, DECISIONS, DISAGREEMENTS
+from router.record.row import encode_row
+from router.settings import Settings, parse
+from tests.router.evidence.conftest import RedisProcess
+from tests.support.gateway import two_models
+from tests.support.pairs import pair, row, spool_pairs
+
+
+def settings_for(folder: Path, redis: RedisProcess | None = None) -> Settings:
+    top: dict[str, Any] = {"redis": redis.url} if redis else {}
+    config = two_models("http://t/v1", "http://s/v1", evidence={"spool_dir": str(folder)}, **top)
+    return parse(yaml.safe_dump(config), {})
+
+
+def test_without_redis_the_spool_is_read(tmp_path: Path) -> None:
+    spool_pairs(tmp_path, [pair(1), pair(2, harm=True)], [row(1), row(2)])
+    evidence = Evidence(settings_for(tmp_path))
+    assert [record.id for record in evidence.pairs()] == [pair(2).id, pair(1).id]
+    assert [record.id for record in evidence.pairs(agreements=False)] == [pair(2).id]
+    assert list(evidence.rows()) == [row(1), row(2)]
+    assert evidence.latest(DISAGREEMENTS, 5)[1] == [pair(2, harm=True).model_dump_json().encode()]
+    with pytest.raises(ConfigError, match="needs Redis"):
+        evidence.after(DISAGREEMENTS, "0")
+
+
+def test_redis_and_the_spool_are_read_together_and_nothing_twice(redis_process: RedisProcess, tmp_path: Path) -> None:
+    redis_process.start()
+    for number in range(PAGE + 3):
+        redis_process.call("XADD", DECISIONS, "*", "r", encode_row(row(number)))
+    redis_process.call("XADD", DISAGREEMENTS, "*", "r", pair(1, harm=True).model_dump_json())
+    spool_pairs(tmp_path, [pair(1, harm=True), pair(2)], [row(PAGE + 2), row(PAGE + 3)])
+    evidence = Evidence(settings_for(tmp_path, redis_process))
+    assert [r.id for r in evidence.rows()] == [row(number).id for number in range(PAGE + 4)]
+    assert [record.id for record in evidence.pairs()] == [pair(1).id, pair(2).id]
+
+
+def test_what_another_version_wrote_is_skipped(redis_process: RedisProcess, tmp_path: Path) -> None:
+    redis_process.start()
+    for data in ("{}", "no json", pair(1).model_dump_json().replace('"schema_version":1', '"schema_version":99')):
+        redis_process.call("XADD", AGREEMENTS, "*", "r", data)
+        redis_process.call("XADD", DECISIONS, "*", "r", data)
+    evidence = Evidence(settings_for(tmp_path, redis_process))
+    assert not list(evidence.pairs())
+    assert not list(evidence.rows())
+
+
+def test_following_misses_nothing_between_the_latest_and_the_next(redis_process: RedisProcess, tmp_path: Path) -> None:
+    redis_process.start()
+    evidence = Evidence(settings_for(tmp_path, redis_process))
+    last, shown = evidence.latest(DISAGREEMENTS, 10)
+    assert (last, shown) == ("0", [])
+    for number in range(12):
+        redis_process.call("XADD", DISAGREEMENTS, "*", "r", str(number))
+    last, shown = evidence.latest(DISAGREEMENTS, 10)
+    assert shown == [b"%d" % number for number in range(2, 12)]
+    redis_process.call("XADD", DISAGREEMENTS, "*", "r", "12")
+    last, fresh = evidence.after(DISAGREEMENTS, last)
+    assert fresh == [b"12"]
+    assert evidence.after(DISAGREEMENTS, last) == (last, [])
+
+
+def test_redis_that_is_away_is_a_message(redis_process: RedisProcess, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="redis: no answer"):
+        list(Evidence(settings_for(tmp_path, redis_process)).rows())
+
+
+@given(st.integers(0, 2**40), st.booleans(), st.none() | st.floats(-20, 0), st.text())
+def test_a_pair_comes_back_as_it_was(number: int, harm: bool, score: float | None, said: str) -> None:
+    record = pair(number, harm=harm, score=score).model_copy(update={"request": {"messages": said}})
+    data = record.model_dump_json()
+    assert "\n" not in data
+    assert PairRecord.model_validate_json(data) == record
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=20))
+def test_a_conversation_keeps_its_split(conversations: list[bytes]) -> None:
+    assert [split_of(c) for c in conversations] == [split_of(bytes(c)) for c in conversations]
+
+
+def test_splits_have_their_shares() -> None:
+    drawn = [split_of(b"conversation %d" % number) for number in range(4000)]
+    assert 0.77 < drawn.count("train") / 4000 < 0.83
+    assert 0.08 < drawn.count("val") / 4000 < 0.12
