@@ -88,7 +88,7 @@ def _lock(data_dir: Path) -> IO[bytes]:
     either lives; one that a killed gateway left behind gets a moment to end."""
     deadline = time.monotonic() + LOCK_S
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / LOCK_FILE).open("wb")
     except OSError as error:
         raise ConfigError(f"redis.data_dir: {data_dir} cannot be used: {error.strerror or error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -93,6 +94,8 @@ async def _stream(client: Client, trace: Trace, call: ArmCall, shown: Presenter,
     try:
         async with asyncio.timeout_at(call.reply.deadline + SLOW_CLIENT_S):
             await _pump(client, call, shown)
+            call.settle("serve")
+            await client.write(_cost_comment(trace) + shown.finish())
     except (Aborted, asyncio.CancelledError) as error:
         trace.outcome = "cancelled"
         if isinstance(error, asyncio.CancelledError):
@@ -105,16 +108,13 @@ async def _stream(client: Client, trace: Trace, call: ArmCall, shown: Presenter,
         trace.outcome = "interrupted"
         call.settle("serve")
         call.close()
-        await client.write(shown.fail(call.failure(error)))
-        await client.end_stream()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SLOW_CLIENT_S):
+                await client.write(shown.fail(call.failure(error)))
+                await client.end_stream()
         return
     finally:  # the time of the model and of the client's network
         trace.upstream_s += time.perf_counter() - started
-    call.settle("serve")
-    comment = b""
-    if trace.request.header(COST_COMMENT_HEADER):
-        comment = b": x-router-cost-usd %b\n\n" % usd(trace.bill.total_nano).encode()
-    await client.write(comment + shown.finish())
     trace.outcome = "cancelled" if client.gone else "ok"
     client.unwatch()  # what comes now is no hang-up
     await client.end_stream()
@@ -129,6 +129,12 @@ async def _pump(client: Client, call: ArmCall, shown: Presenter) -> None:
         await client.write(_shown(batch, shown))
         if client.gone:
             raise Aborted("the client hung up")
+
+
+def _cost_comment(trace: Trace) -> bytes:
+    if not trace.request.header(COST_COMMENT_HEADER):
+        return b""
+    return b": x-router-cost-usd %b\n\n" % usd(trace.bill.total_nano).encode()
 
 
 def _shown(batch: Batch, shown: Presenter) -> bytes:

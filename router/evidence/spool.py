@@ -19,6 +19,7 @@ log = logging.getLogger("distill_router.evidence")
 Record = tuple[str, bytes]
 
 SEGMENT_BYTES = 4 * 1024 * 1024
+PRIVATE = 0o700  # prompts and answers of every tenant
 SUFFIX = ".spool"
 FRESH_SUFFIX = ".fresh"
 
@@ -33,6 +34,7 @@ class Spool:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        self._segment_bytes = min(SEGMENT_BYTES, max_bytes // 8)
         self._segment: IO[bytes] | None = None
         self._taken: IO[bytes] | None = None
 
@@ -40,7 +42,7 @@ class Spool:
         """Write records. Raises SpoolFull, and then none of them was written."""
         data = _lines(records)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             if self._size() + len(data) > self._max_bytes:
                 raise SpoolFull(f"the spool in {self._folder} holds {self._max_bytes} bytes, its bound")
             _write(self._open_segment(), data)
@@ -74,6 +76,12 @@ class Spool:
         if self._taken:
             Path(self._taken.name).unlink(missing_ok=True)
         self._close_taken()
+
+    def drop_oldest(self) -> int:
+        """Make room by removing the oldest segment that no other process holds; how many records that lost."""
+        records = self.take()
+        self.done()
+        return 0 if records is None else max(1, len(records))
 
     def keep(self, records: list[Record]) -> None:
         """Put back what is left of the segment that was taken; the rest must not be replayed again."""
@@ -111,7 +119,7 @@ class Spool:
 
     def _open_segment(self) -> IO[bytes]:
         """Under another name until it is locked, so that no other process takes it for one that a crash left."""
-        if self._segment and self._segment.tell() < SEGMENT_BYTES:
+        if self._segment and self._segment.tell() < self._segment_bytes:
             return self._segment
         self._close_segment()
         path = self._folder / f"{time.time_ns():020d}-{os.getpid()}{SUFFIX}"

@@ -169,15 +169,28 @@ class EvidenceWriter:
         return max(1, min(self._config.pairs_max, self._config.pairs_max_bytes * count // size))
 
     async def _to_spool(self, batch: list[Record]) -> None:
-        try:
-            await asyncio.to_thread(self._spool.append, batch)
-        except SpoolFull as error:
-            log.error("evidence lost: %s", error)
-            self._metrics.records_dropped.labels("spool_full").inc(len(batch))
-            return
+        while True:
+            try:
+                await asyncio.to_thread(self._spool.append, batch)
+                break
+            except SpoolFull as error:
+                if await self._made_room():
+                    continue
+                log.error("evidence lost: %s", error)
+                self._metrics.records_dropped.labels("spool_full").inc(len(batch))
+                return
         self._behind = self._redis is not None
         for stream, _ in batch:
             self._metrics.records_spooled.labels(stream).inc()
+
+    async def _made_room(self) -> bool:
+        """Without Redis the spool is all there is: the latest evidence is worth more than the oldest."""
+        if self._redis is not None:
+            return False
+        lost = await asyncio.to_thread(self._spool.drop_oldest)
+        if lost:
+            self._metrics.records_dropped.labels("spool_oldest").inc(lost)
+        return lost > 0
 
     async def _replay(self) -> None:
         """Give the spool back to Redis, one segment at a time, oldest first; what comes in meanwhile queues behind.

@@ -16,7 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 PREFIX = "distill_router_"
 SHORT_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25)
 LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600)
-DROP_REASONS = ("queue_full", "spool_full", "writer_error", "unknown_stream")
+DROP_REASONS = ("queue_full", "spool_full", "spool_oldest", "writer_error", "unknown_stream")
 TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 

@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._complete:
                 self._fail(Broken("the upstream did not answer in HTTP"))
                 return
@@ -105,6 +105,10 @@ class Connection(asyncio.Protocol):
             self._fail(Broken("the upstream closed the connection without an answer"))
 
     # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._reusable = False  # something follows an answer that was complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._complete:
