@@ -184,6 +184,22 @@ async def test_a_hang_up_during_the_escalation_ends_both(
         await eventually(lambda: not any(model.in_flight for model in gw.gateway.runtime.models.values()))
 
 
+async def test_a_hang_up_during_the_escalation_does_not_end_who_got_the_students_connection_next(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    student.script(UNSURE, Reply("for the other", delay_s=0.1))
+    teacher.default = HANG
+    async with running_gateway(two_models(teacher.url, student.url, policy=CASCADE)) as gw:
+        async with RawClient(gw.port) as client:
+            await client.post("/v1/chat/completions", ask("chat"))
+            await teacher.arrived(1)
+            other = asyncio.create_task(gw.ask("chat", "student"))
+            await student.arrived(2)
+            assert student.open_connections == 1
+        assert (await other).status_code == 200
+        assert [row.o for row in await gw.rows(2)] == ["cancelled", "ok"]
+
+
 async def test_an_unreadable_answer_is_a_failure_of_the_student(
     teacher: ScriptedUpstream, student: ScriptedUpstream
 ) -> None:

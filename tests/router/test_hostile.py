@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from router.request import texts
 from tests.support.gateway import PATHS, RunningGateway, ask, running_gateway, two_models
 from tests.support.raw_client import RawClient, request_bytes
 from tests.support.scripted import Reply, ScriptedUpstream, Status
@@ -114,6 +115,13 @@ async def test_no_depth_of_nesting_is_too_much(gw: RunningGateway) -> None:
                     body = f'{{"model": "{model}", "{field}": {value}}}'.encode()
                     response = await gw.post(PATHS[endpoint], body)
                     good_or_openai_error(response.status_code, response.content)
+
+
+def test_texts_are_found_in_what_is_nested_deeper_than_python_can_go() -> None:
+    nested: Any = ["too deep"]
+    for _ in range(50_000):
+        nested = [nested]
+    assert list(texts(["a", {"content": [{"type": "text", "text": "b"}]}, nested])) == ["a", "b"]
 
 
 async def test_the_last_of_a_repeated_key_counts(gw: RunningGateway, teacher: ScriptedUpstream) -> None:

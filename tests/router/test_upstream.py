@@ -192,6 +192,7 @@ async def test_a_connection_that_says_more_than_was_asked_is_not_used_again(
         for _ in range(2):
             response = await gw.ask("chat")
             assert (response.status_code, response.content) == (200, body)
+            await eventually(lambda: student.open_connections == (0 if then else 1))
 
 
 async def test_a_bounded_number_in_flight_then_429_with_retry_after(

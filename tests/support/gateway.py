@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,6 @@ import redis
 import uvicorn
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
-from prometheus_client.parser import text_string_to_metric_families
 
 from router.app import GatewayApp, create_app
 from router.evidence.spool import read_spool
@@ -36,6 +37,7 @@ from router.record.row import DecisionRow, decode_row
 from router.settings import parse
 
 PATIENCE_S = 30.0
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 API_KEY = "sk-test"
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
 TEACHER_PRICE = {"input": 2.0, "cached_input": 0.2, "output": 8.0}
@@ -99,14 +101,23 @@ async def eventually(holds: Callable[[], Any], what: str = "the condition") -> N
 
 @dataclass
 class RunningGateway:
-    """`url` has no `/v1`; `http` sends to it."""
+    """`url` has no `/v1`; `http` and `openai`, OpenAI's own client, send to it."""
 
     url: str
     app: GatewayApp
     http: httpx.AsyncClient
-    openai: AsyncOpenAI
     spool: Path
     redis_url: str | None
+
+    @cached_property
+    def openai(self) -> AsyncOpenAI:
+        """Made when a test wants it: it reads all certificates, which takes longer than many a test."""
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=API_KEY, max_retries=0)
+
+    async def close_clients(self) -> None:
+        await self.http.aclose()
+        if "openai" in self.__dict__:
+            await self.openai.close()
 
     @property
     def gateway(self) -> Gateway:
@@ -169,7 +180,7 @@ class RunningGateway:
         wanted = f"distill_router_{name}"
         return sum(
             sample.value
-            for family in text_string_to_metric_families(self.gateway.metrics.exposition().decode())
+            for family in self.gateway.metrics.registry.collect()
             for sample in family.samples
             if sample.name == wanted and labels.items() <= sample.labels.items()
         )
@@ -209,14 +220,14 @@ async def running_gateway(
         if redis_url:
             await asyncio.to_thread(_flush, redis_url)
         app = create_app(parse(json.dumps(config), environ or {}), redis_url=redis_url, config_path=config_path)
-        async with (
-            _served(app) as url,
-            httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http,
-            AsyncOpenAI(base_url=f"{url}/v1", api_key=API_KEY, max_retries=0) as client,
-        ):
-            running = RunningGateway(url, app, http, client, spool, redis_url)
-            yield running
-            await running.check_books()
+        async with _served(app) as url:
+            http = httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, verify=NO_CERTIFICATES)
+            running = RunningGateway(url, app, http, spool, redis_url)
+            try:
+                yield running
+                await running.check_books()
+            finally:
+                await running.close_clients()
         await _nothing_left(app, tasks)
 
 
