@@ -23,9 +23,12 @@ class ClientGone(Exception):
 
 
 class Client:
-    """One request's connection. `gone` turns true when the client hangs up while `watch` is on."""
+    """One request's connection. `gone` turns true when the client hangs up while `watch` is on.
 
-    __slots__ = ("_receive", "_send", "_watcher", "gone", "headers", "started")
+    `closes`: the rest of the request is not worth waiting for, so that the answer ends the connection.
+    """
+
+    __slots__ = ("_receive", "_send", "_watcher", "closes", "gone", "headers", "started")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.headers: Headers = scope["headers"]
@@ -33,6 +36,7 @@ class Client:
         self._send = send
         self._watcher: asyncio.Task[None] | None = None
         self.gone = False
+        self.closes = False
         self.started = False
 
     async def body(self, limit: int, timeout_s: float) -> bytes:
@@ -44,6 +48,7 @@ class Client:
             async with asyncio.timeout(timeout_s):
                 return await self._read_body(limit)
         except TimeoutError:
+            self.closes = True
             raise BadRequest(f"the request body did not arrive within {timeout_s:g} s", code="timeout") from None
 
     async def _read_body(self, limit: int) -> bytes:
@@ -79,6 +84,8 @@ class Client:
         """A whole answer."""
         self.started = True
         length = (b"content-length", b"%d" % len(body))
+        if self.closes:
+            headers = [*headers, (b"connection", b"close")]
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
         await self._send({"type": "http.response.body", "body": body})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging.config
 import math
 import os
@@ -22,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from router.bundled_redis import bundled_redis
-from router.errors import ConfigError
+from router.errors import BadRequest, ConfigError, RouterError
 from router.lifeline import end_with_parent, held_hangup, hold_hangup
 from router.settings import LAST_GOOD, Settings, is_loopback, load, share_metrics_dir
 
@@ -30,11 +31,7 @@ log = logging.getLogger("distill_router")
 
 MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_S = 75
-TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
-    b'{"error":{"message":"the request headers are larger than 65536 bytes","type":"invalid_request_error",'
-    b'"param":null,"code":"headers_too_large"}}'
-)
+HEAD_TOO_LARGE = BadRequest(f"the request headers are larger than {MAX_HEAD_BYTES} bytes", code="headers_too_large")
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -58,8 +55,17 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self.transport.write(TOO_LARGE)
-                self.transport.close()
+                self._refuse(b"431 Request Header Fields Too Large", HEAD_TOO_LARGE)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets an OpenAI error too."""
+        self._refuse(b"400 Bad Request", BadRequest(msg, code="invalid_http"))
+
+    def _refuse(self, status: bytes, error: RouterError) -> None:
+        body = json.dumps(error.body()).encode()
+        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+        self.transport.write(head % (status, len(body)) + body)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         self._in_head = True

@@ -141,3 +141,21 @@ async def _answered(client: RawClient) -> bool:
             return bool(await client.read_some())
     except TimeoutError:
         return False
+
+
+async def test_what_is_no_http_is_an_openai_error(served: Router) -> None:
+    async with RawClient(served.port) as client:
+        await client.send(b"POST / HTTP/1.1\r\nhost x\r\n\r\n")
+        received = await client.read_all()
+        assert (
+            b" 400 " in received and json.loads(received.partition(b"\r\n\r\n")[2])["error"]["code"] == "invalid_http"
+        )
+
+
+async def test_a_body_that_never_comes_ends_the_connection(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    config = two_models(teacher.url, student.url, server={"auth": "none", "body_timeout_s": 0.1})
+    async with running_gateway(config) as gw, RawClient(gw.port) as client:
+        await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n")
+        assert b"did not arrive" in await client.read_all()
