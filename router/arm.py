@@ -122,10 +122,9 @@ async def open_arm(
     *,
     scored: bool = False,
     assemble: bool = False,
-    background: bool = False,
 ) -> ArmCall:
     """Ask `model`. Raises RouterError when it cannot answer, or Aborted; tries it may have worked on are charged."""
-    out = outgoing(request, model, scored=scored, background=background)
+    out = outgoing(request, model, scored=scored, background=leash.background)
     estimate = _tokens(request.prompt_bytes, model)
     timeouts, cut_off = attempts.timeouts, attempts.cut_off
     try:

@@ -128,7 +128,7 @@ class Auditor:
 
     async def _call(self, trace: Trace, model: ModelClient, bill: Bill, scored: bool) -> ArmAnswer:
         headers = b"x-request-id: %b-shadow\r\n" % trace.id.encode()
-        call = await open_arm(trace.request, model, bill, headers, Leash(), Attempts(), scored=scored, background=True)
+        call = await open_arm(trace.request, model, bill, headers, Leash(background=True), Attempts(), scored=scored)
         call.settle("shadow")
         call.close()
         if not call.succeeded:

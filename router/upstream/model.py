@@ -33,11 +33,13 @@ BACKOFF_S = 0.05
 class Leash:
     """Lets the client's hang-up end whatever runs on its behalf: a held student beside the teacher, for one.
 
-    An exchange that is over is released, because its connection may be serving somebody else by then.
+    An exchange that is over is released, because its connection may be serving somebody else by then. `background`:
+    nobody waits for the answer, so that it must not take a client's place.
     """
 
     running: list[Abortable] = field(default_factory=list)
     aborted: bool = False
+    background: bool = False
 
     def attach(self, exchange: Abortable) -> None:
         """Raises Aborted when the client has hung up already."""
@@ -159,7 +161,7 @@ class Reply:
             self._open = False
             self._leash.release(self._response)
             self._response.close()
-            self._client.leave(self._replica)
+            self._client.leave(self._replica, self._leash)
 
 
 class ModelClient:
@@ -177,6 +179,7 @@ class ModelClient:
             build_replica(f"{name}[{i}]", url, config, api_key) for i, url in enumerate(config.base_urls)
         ]
         self.in_flight = 0
+        self._in_background = 0
         self._idle: asyncio.Event | None = None
         self._health: asyncio.Task[None] | None = None
 
@@ -206,23 +209,29 @@ class ModelClient:
         `attempts` collects what was tried. Raises TooManyRequests (its places in flight are taken), UpstreamFailed and
         its subclasses with what was tried, Aborted when the leash was pulled. Answers under 500 are returned.
         """
-        if self.in_flight >= self.config.max_in_flight:
+        self._enter(leash)
+        try:
+            return await self._with_retries(path, headers, body, stream, leash, attempts)
+        except BaseException:
+            self._left(leash)
+            raise
+
+    def leave(self, replica: Replica, leash: Leash) -> None:
+        """A reply is closed."""
+        replica.in_flight -= 1
+        self._left(leash)
+
+    def _enter(self, leash: Leash) -> None:
+        """Clients have all the places there are; background calls only those that nobody uses."""
+        taken = self.in_flight if leash.background else self.in_flight - self._in_background
+        if taken >= self.config.max_in_flight:
             raise TooManyRequests(
-                f"model '{self.name}' has {self.in_flight} requests in flight, its limit; try again later",
+                f"model '{self.name}' has {taken} requests in flight, its limit; try again later",
                 code="model_overloaded",
                 retry_after_s=RETRY_AFTER_S,
             )
         self.in_flight += 1
-        try:
-            return await self._with_retries(path, headers, body, stream, leash, attempts)
-        except BaseException:
-            self._left()
-            raise
-
-    def leave(self, replica: Replica) -> None:
-        """A reply is closed."""
-        replica.in_flight -= 1
-        self._left()
+        self._in_background += leash.background
 
     async def idle(self) -> None:
         """Wait until no call is in flight."""
@@ -230,8 +239,9 @@ class ModelClient:
             self._idle = asyncio.Event()
             await self._idle.wait()
 
-    def _left(self) -> None:
+    def _left(self, leash: Leash) -> None:
         self.in_flight -= 1
+        self._in_background -= leash.background
         if self._idle and not self.in_flight:
             self._idle.set()
 

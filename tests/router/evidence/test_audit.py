@@ -208,6 +208,16 @@ async def test_an_audit_is_shed_when_the_model_has_no_place_left(
         assert len(await gateway.pairs()) == 1
 
 
+async def test_an_audit_takes_no_clients_place(teacher: ScriptedUpstream, student: ScriptedUpstream) -> None:
+    student.script(HANG)
+    config = audited(teacher, student, policy=TEACHER, timeout_s=1)
+    config["models"]["student"]["max_in_flight"] = 1
+    async with running_gateway(config) as gateway:
+        await gateway.ask("chat")
+        await student.arrived(1)
+        assert (await gateway.ask("chat", "student")).status_code == 200
+
+
 @pytest.mark.parametrize("value", ["1", "true", "yes"])
 async def test_a_no_store_request_stays_out(value: str, teacher: ScriptedUpstream, student: ScriptedUpstream) -> None:
     async with running_gateway(audited(teacher, student)) as gateway:
