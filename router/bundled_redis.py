@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from router.errors import ConfigError
-from router.lifeline import background_child
+from router.lifeline import background_child, stop
 
 URL_FILE = "redis.url"
 LOCK_FILE = "redis.lock"
@@ -72,7 +72,7 @@ def bundled_redis(data_dir: Path) -> Iterator[str]:
             yield url
         finally:
             (data_dir / URL_FILE).unlink(missing_ok=True)
-            _stop(process)
+            stop(process, STOP_S)
 
 
 def running_url(data_dir: Path) -> str | None:
@@ -109,12 +109,3 @@ def _wait(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise ConfigError(f"redis: the bundled server did not start; see {log}")
         time.sleep(0.01)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 
 PR_SET_PDEATHSIG = 1
@@ -42,3 +43,13 @@ def background_child() -> None:
     """For `preexec_fn`: a Ctrl-C in the terminal is for the parent alone, its end is the child's too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+
+
+def stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """SIGTERM, and SIGKILL for what does not end in time."""
+    process.terminate()
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

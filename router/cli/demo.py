@@ -22,7 +22,7 @@ from rich.console import Console
 from router.cli.demo_report import Figures, collect, show
 from router.cli.demo_traffic import Sent, send_all
 from router.errors import ConfigError
-from router.lifeline import end_with_parent
+from router.lifeline import end_with_parent, stop
 from router.settings import load
 from serving.demo.tasks import workload
 
@@ -113,16 +113,7 @@ def _processes(config_path: Path, folder: Path, port: int) -> Iterator[None]:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of them behind
         for process in reversed(running):
-            _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+            stop(process, STOP_S)
 
 
 def _start(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -5,6 +5,7 @@ An item knows its place (`output_index`) and its id; it does not know the respon
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ def event(kind: str, **fields: Any) -> Json:
     return {"type": kind, **fields}
 
 
-class Item:
+class Item(ABC):
     """An output item. `status` is `in_progress` until it is closed."""
 
     prefix: str
@@ -27,9 +28,9 @@ class Item:
         self.id = f"{self.prefix}_{self.suffix}"
         self.status = "in_progress"
 
+    @abstractmethod
     def view(self) -> Json:
         """The item as it stands in `output`."""
-        raise NotImplementedError
 
     def added(self) -> Json:
         return event("response.output_item.added", output_index=self.output_index, item=self.view())
@@ -40,8 +41,9 @@ class Item:
         self.status = status
         yield event("response.output_item.done", output_index=self.output_index, item=self.view())
 
+    @abstractmethod
     def _finish(self) -> Iterator[Json]:
-        raise NotImplementedError
+        """The events that end what is open inside the item."""
 
     def _at(self, kind: str, **fields: Any) -> Json:
         return event(kind, item_id=self.id, output_index=self.output_index, **fields)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -118,9 +119,9 @@ class GenerationRequest(_Strict):
         """The largest answer asked for."""
         return self.max_tokens
 
+    @abstractmethod
     def alternatives(self) -> int | None:
         """How many alternatives a token is reported with; None: no log-probabilities."""
-        raise NotImplementedError
 
     def refuse_unsupported(self) -> None:
         """Raises BadRequest for what this engine cannot honour."""
