@@ -1,7 +1,7 @@
 """Many requests at once against a running demo: who answered, and how long the slowest took.
 
-    make demo ARGS=--no-traffic
-    .venv/bin/python bench/at_once.py [--requests 256] [--url http://127.0.0.1:8080]
+make demo ARGS=--no-traffic
+.venv/bin/python bench/at_once.py [--requests 256] [--url http://127.0.0.1:8080]
 """
 
 from __future__ import annotations

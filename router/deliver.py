@@ -61,8 +61,8 @@ def router_headers(trace: Trace, request_id: bytes) -> Headers:
         (b"x-router-reason", trace.reason.encode()),
         (b"x-router-retries", b"%d" % len(trace.attempts.failures)),
     ]
-    if trace.model:
-        headers.append((b"x-router-model", trace.model.name.encode()))
+    if trace.served:
+        headers.append((b"x-router-model", trace.served.model.name.encode()))
     return headers
 
 

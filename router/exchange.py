@@ -111,9 +111,9 @@ class Exchange:
         decision = await trace.target.policy.decide(self._request)
         other = _other(decision.arm)
         if not route.model(decision.arm).available and self._may_fall_back(route, decision.arm):
-            trace.guards.append(f"circuit:{decision.arm}")
+            trace.guards.append(f"down:{decision.arm}")
             trace.fell_back = True
-            return _certain(other, f"circuit:{decision.arm}")
+            return _certain(other, f"down:{decision.arm}")
         return decision
 
     def _misfit(self, route: RouteRuntime) -> str | None:

@@ -25,7 +25,7 @@ from uvicorn.supervisors import Multiprocess
 from router.bundled_redis import bundled_redis
 from router.errors import BadRequest, ConfigError, RouterError
 from router.lifeline import end_with_parent, held_hangup, hold_hangup
-from router.settings import LAST_GOOD, Settings, is_loopback, load, share_metrics_dir
+from router.settings import LAST_GOOD, Settings, load, open_to_all, share_metrics_dir
 
 log = logging.getLogger("distill_router")
 
@@ -128,8 +128,8 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
         signal.signal(number, _exit)
     hold_hangup()  # until there is somebody to reload
     logging.config.dictConfig(LOGGING)
-    if server.auth == "none" and not is_loopback(host):
-        log.warning("server.auth is none: anyone who reaches %s:%s may call", host, port)
+    if warning := open_to_all(server, host):
+        log.warning(warning)
     with (
         contextlib.closing(_bind(host, port)) as listener,
         _redis_url(settings) as redis_url,

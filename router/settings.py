@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -29,6 +29,7 @@ from policies.fixed import FixedConfig
 from policies.registry import CONFIGS
 from router.errors import ConfigError
 from router.evidence.compare.registry import COMPARATORS
+from router.setting_errors import explain
 from router.setting_types import BaseUrl, Name, PriceUsd, RedisUrl, Seconds
 from router.yaml_text import parse_mapping
 
@@ -303,7 +304,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None, *, upstream_keys:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+        raise ConfigError(f"cannot be read: {error.strerror if isinstance(error, OSError) else error}") from error
     return parse(text, environ, upstream_keys=upstream_keys)
 
 
@@ -313,41 +314,9 @@ def parse(text: str, environ: Mapping[str, str] | None = None, *, upstream_keys:
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error))) from error
+        raise ConfigError("\n".join(explain(error, Config.model_json_schema()))) from error
     secrets = _secrets(config, os.environ if environ is None else environ, upstream_keys)
     return Settings(config=config, secrets=secrets, text=text)
-
-
-def _explain(error: ValidationError) -> list[str]:
-    lines = []
-    found = error.errors(include_url=False)
-    places = [problem["loc"] for problem in found]
-    for problem in found:
-        # A list with a bad entry is also reported as too short: the entry says it all.
-        if problem["type"] == "too_short" and _has_one_inside(problem["loc"], places):
-            continue
-        path = _yaml_path(problem["loc"])
-        message = (
-            "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
-        )
-        lines += [f"{path}: {message}"] if path else message.splitlines()
-    return lines
-
-
-def _has_one_inside(loc: tuple[int | str, ...], places: list[tuple[int | str, ...]]) -> bool:
-    return any(len(place) > len(loc) and place[: len(loc)] == loc for place in places)
-
-
-def _yaml_path(loc: tuple[int | str, ...]) -> str:
-    """A problem's place in the file: without the steps that pydantic adds for the kind of policy and for bad keys."""
-    kinds = {kind for config in CONFIGS for kind in get_args(config.model_fields["kind"].annotation)}
-    parts = [
-        part
-        for i, part in enumerate(loc)
-        if part != "[key]"
-        and not (part in kinds and i and (loc[i - 1] == "policy" or (i >= 2 and loc[i - 2] == "policies")))
-    ]
-    return ".".join(map(str, parts))
 
 
 def _secrets(config: Config, environ: Mapping[str, str], upstream_keys: bool) -> Secrets:
@@ -373,7 +342,14 @@ def _secrets(config: Config, environ: Mapping[str, str], upstream_keys: bool) ->
     return Secrets(upstream=upstream, redis_password=password)
 
 
-def is_loopback(host: str) -> bool:
+def open_to_all(server: Server, host: str) -> str | None:
+    """A warning where nobody is asked for a key and `host` is more than this machine."""
+    if server.auth != "none" or _is_loopback(host):
+        return None
+    return f"server.auth is none: anyone who reaches {host} may call, with every permission"
+
+
+def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

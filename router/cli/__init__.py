@@ -24,6 +24,23 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 BAD_CONFIG = 2
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("distill-router"))
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Serve a distilled student where the loss does not matter, and its teacher where it does."""
+
+
 @app.command()
 def serve(
     config: ConfigPath,
@@ -55,7 +72,7 @@ def check(
     import yaml
 
     from router.errors import ConfigError
-    from router.settings import Config, load, masked
+    from router.settings import Config, load, masked, open_to_all
 
     if schema:
         typer.echo(json.dumps(Config.model_json_schema(), indent=2))
@@ -64,9 +81,12 @@ def check(
         typer.echo("give --config FILE, or --schema", err=True)
         raise typer.Exit(BAD_CONFIG)
     try:
-        typer.echo(yaml.safe_dump(masked(load(config)), sort_keys=False), nl=False)
+        settings = load(config)
     except ConfigError as error:
         raise _bad_config(config, error) from None
+    typer.echo(yaml.safe_dump(masked(settings), sort_keys=False), nl=False)
+    if warning := open_to_all(settings.config.server, settings.config.server.host):
+        typer.echo(f"{config}: warning: {warning}", err=True)
 
 
 @app.command()

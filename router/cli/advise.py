@@ -10,18 +10,16 @@ from typing import Any
 import yaml
 
 from policies.advise import Advice, Pair, Point, advise
-from policies.calibration import fit
-from policies.cascade import CascadeConfig
 from policies.guards import MISFITS
+from router.cli.advised_policy import policy_block
 from router.errors import ConfigError
-from router.evidence.audit import SCORE_TOKENS
 from router.evidence.read import Evidence
 from router.evidence.records import PairRecord
 from router.ledger.pricing import NANO_PER_USD
-from router.settings import Settings, load
+from router.settings import Route, Settings, load
 
 SECONDS_PER_DAY = 86_400
-MIN_FIT_PAIRS = 16
+MIN_WINDOW_S = 86_400
 
 
 def run_advise(config_path: Path, route: str, max_loss: float, confidence: float, *, as_json: bool) -> str:
@@ -34,10 +32,12 @@ def run_advise(config_path: Path, route: str, max_loss: float, confidence: float
     traffic = traffic_of(evidence, route)
     advice = advise([_pair(record) for record in records], traffic.fitting_per_day, max_loss, confidence)
     policy = policy_block(advice.recommended, records) if advice.recommended else None
+    audits_usd = audits_usd_per_day(advice.recommended, records, traffic, settings.config.routes[route])
     if as_json:
-        extra = {"route": route, "policy": policy, "traffic": asdict(traffic)}
+        extra = {"route": route, "policy": policy, "traffic": asdict(traffic), "audits_usd_per_day": audits_usd}
         return json.dumps(asdict(advice) | extra, indent=2, default=str)
-    return _text(route, advice, policy, traffic)
+    block = _route_block(settings.config.routes[route], policy) if policy else None
+    return _text(route, advice, block, traffic, audits_usd)
 
 
 def usable_pairs(evidence: Evidence, settings: Settings, route: str) -> list[PairRecord]:
@@ -73,42 +73,31 @@ def traffic_of(evidence: Evidence, route: str) -> Traffic:
     return Traffic(fitting, len(rows) - fitting, max(max(times) - min(times), 1.0))
 
 
-def policy_block(point: Point, records: list[PairRecord]) -> dict[str, Any]:
-    """The `policy:` block that takes the decisions of `point`."""
-    if point.kind == "split" or point.threshold is None:
-        return {"kind": "split", "student_share": round(point.student_share, 4)}
-    scored = [record for record in records if record.student.mean_logprob is not None]
-    scores = [record.student.mean_logprob for record in scored if record.student.mean_logprob is not None]
-    if len(scores) >= MIN_FIT_PAIRS:
-        calibration = fit(scores, [record.verdict.harm for record in scored], [_weight(record) for record in scored])
-        # A flat stretch would put scores on both sides of the threshold at one probability: tilt it a little.
-        # Scores are not rounded: those of a sure student lie so close together that they would coincide.
-        points = [
-            [score, wrong * (1 - i * 1e-6)]
-            for i, (score, wrong) in enumerate(zip(calibration.scores, calibration.wrong, strict=True))
-        ]
-        block = {"kind": "cascade", "escalate_at": 0.5, "score_tokens": SCORE_TOKENS, "calibration": points}
-        if (exact := _at_threshold(block, point.threshold, scores)) is not None:
-            return exact
-    return _step(point.threshold, scores)
+def audits_usd_per_day(point: Point | None, records: list[PairRecord], traffic: Traffic, route: Route) -> float:
+    """What asking the teacher about a share of the student's answers will cost; 0 without a recommendation."""
+    if point is None or not records:
+        return 0.0
+    weights = [1 / record.audit_probability for record in records]
+    spent = [record.teacher.cost_nano_usd / NANO_PER_USD for record in records]
+    teacher_usd = sum(w * usd for w, usd in zip(weights, spent, strict=True)) / sum(weights)
+    return route.audit.rate * point.student_share * traffic.fitting_per_day * teacher_usd
 
 
-def _at_threshold(block: dict[str, Any], threshold: float, scores: list[float]) -> dict[str, Any] | None:
-    """`block` at the operating point that accepts scores from `threshold` on; None if no such point exists."""
-    gate = CascadeConfig.model_validate(block).build().gate  # type: ignore[attr-defined]  # a Cascade has one
-    below = [gate.p_wrong(score) for score in scores if score < threshold]
-    accepted = gate.p_wrong(threshold)
-    escalate_at = (min(below) + accepted) / 2 if below else min(1.0, accepted + 1e-6)
-    if not accepted < escalate_at or (below and not min(below) >= escalate_at):
-        return None
-    return block | {"escalate_at": escalate_at}
+def _route_block(route: Route, policy: dict[str, Any]) -> dict[str, Any]:
+    return route.model_dump(mode="json", exclude_unset=True) | {"mode": "route", "policy": policy}
 
 
-def _step(threshold: float, scores: list[float]) -> dict[str, Any]:
-    """A calibration that only knows the threshold: certain up to the next score below it."""
-    below = max((score for score in scores if score < threshold), default=threshold - 1)
-    points = [[below, 1.0], [threshold, 0.0]]
-    return {"kind": "cascade", "escalate_at": 0.5, "score_tokens": SCORE_TOKENS, "calibration": points}
+def _caution(traffic: Traffic) -> list[str]:
+    if traffic.window_s >= MIN_WINDOW_S:
+        return []
+    return [f"Careful: all figures a day are drawn out from {_duration(traffic.window_s)} of traffic."]
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _pair(record: PairRecord) -> Pair:
@@ -121,17 +110,13 @@ def _pair(record: PairRecord) -> Pair:
     )
 
 
-def _weight(record: PairRecord) -> float:
-    return 1 / record.audit_probability
-
-
-def _text(route: str, advice: Advice, policy: dict[str, Any] | None, traffic: Traffic) -> str:
+def _text(route: str, advice: Advice, block: dict[str, Any] | None, traffic: Traffic, audits_usd: float) -> str:
     point = advice.recommended
     head = (
-        f"Route {route}: {advice.pairs_used} pairs; in {traffic.window_s / 3600:.1f} h {traffic.fitting} requests that "
+        f"Route {route}: {advice.pairs_used} pairs; in {_duration(traffic.window_s)} {traffic.fitting} requests that "
         f"fit the student, {traffic.other} that do not and stay with the teacher."
     )
-    if point is None or policy is None:
+    if point is None or block is None:
         more = _more(advice.pairs_needed)
         return f"{head}\nNothing is certified at a loss of at most {advice.max_loss:.2%}: {advice.reason}\n{more}"
     sign = "saves" if point.savings_usd_per_day >= 0 else "costs"
@@ -141,9 +126,11 @@ def _text(route: str, advice: Advice, policy: dict[str, Any] | None, traffic: Tr
         f"The student on {point.student_share:.1%} of this traffic {sign} "
         f"${abs(point.savings_usd_per_day):,.2f} a day [{low:,.2f}, {high:,.2f}] at a loss of at most "
         f"{point.loss_upper_bound:.2%} ({advice.confidence:.0%}; seen: {point.loss_estimate:.2%}).",
+        f"Auditing at the rate of this route costs about ${audits_usd:,.2f} a day of that.",
+        *_caution(traffic),
         "",
-        "Set:",
-        yaml.safe_dump({"routes": {route: {"mode": "route", "policy": policy}}}, sort_keys=False).rstrip(),
+        "Set this route (what else you had said of it is kept):",
+        yaml.safe_dump({"routes": {route: block}}, sort_keys=False, default_flow_style=None).rstrip(),
         "",
         f"The {advice.confidence:.0%} is for one look at a sample whose size was not chosen by looking.",
         "Other losses, each at that confidence by itself:",

@@ -31,6 +31,7 @@ READY_S = 30.0
 STOP_S = 15.0
 INTERRUPTED = 130
 SEED = 7
+COMMAND = Path(sys.executable).with_name("distill-router")
 
 
 def run_demo(*, once: bool, traffic: bool, requests: int, port: int, json_path: Path | None) -> int:
@@ -157,13 +158,15 @@ def _next_steps(console: Console, port: int, config_path: Path) -> None:
         f"curl -si {base}/chat/completions -H 'content-type: application/json' \\",
         """  -d '{"model": "auto", "messages": [{"role": "user", "content": "upper cat"}]}'""",
         "",
+        f"{Path(sys.executable)}    # it has the openai client",
         "from openai import OpenAI",
         f'client = OpenAI(base_url="{base}", api_key="none")',
         'answer = client.chat.completions.create(model="auto", messages=[{"role": "user", "content": "sort banana"}])',
         "print(answer.choices[0].message.content)",
         "",
-        f"distill-router advise --config {config_path}",
-        f"distill-router disagreements tail --config {config_path}",
+        f"{COMMAND} advise --config {config_path}",
+        f"{COMMAND} disagreements tail --config {config_path}",
+        f"{COMMAND} disagreements export --config {config_path} --out pairs.jsonl",
         f"curl -s http://127.0.0.1:{port}/metrics | grep distill_router_cost",
     ):
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)

@@ -52,6 +52,7 @@ class Figures:
     cost_nano: dict[str, int]
     teacher_only_nano: int
     disagreements: int
+    disagreements_served: int
     p50_ms: float
     p99_ms: float
 
@@ -95,6 +96,7 @@ def collect(settings: Settings, sent: list[Sent]) -> Figures:
         cost_nano=cost,
         teacher_only_nano=sum(row.to for row in rows),
         disagreements=sum(not pair.verdict.same for pair in usable),
+        disagreements_served=len(by_student) - agreeing,
         p50_ms=_quantile(latencies, 0.5),
         p99_ms=_quantile(latencies, 0.99),
     )
@@ -114,11 +116,17 @@ def show(console: Console, figures: Figures) -> None:
         ("cost of all origins", f"{total / 1e3:,.1f} µ$ ({origins})"),
         ("the teacher alone would have cost", f"{alone / 1e3:,.1f} µ$ (estimate)"),
         ("net savings", f"{(alone - total) / 1e3:+,.1f} µ$ ({(alone - total) / alone:+.1%})" if alone else "none"),
-        ("disagreements logged", str(figures.disagreements)),
+        ("disagreements logged", f"{figures.disagreements}: {_caught(figures)}"),
         ("latency p50 / p99", f"{figures.p50_ms:.0f} / {figures.p99_ms:.0f} ms"),
     ):
         table.add_row(name, value)
     console.print(table)
+
+
+def _caught(figures: Figures) -> str:
+    """A disagreement that the gate saw coming cost an escalation; one that was served is a loss."""
+    caught = figures.disagreements - figures.disagreements_served
+    return f"{caught} where the teacher answered anyway, {figures.disagreements_served} served"
 
 
 def _settled(evidence: Evidence, requests: int) -> tuple[list[DecisionRow], list[PairRecord]]:

@@ -69,6 +69,10 @@ class Attempts:
     cut_off: int = 0
     tried: set[str] = field(default_factory=set)
 
+    def of(self, model: str) -> list[str]:
+        """The failures of one model's replicas."""
+        return [failure for failure in self.failures if failure.startswith(f"{model}[")]
+
     def add(self, replica: Replica, problem: str) -> None:
         self.failures.append(f"{replica.name}: {problem}")
         self.tried.add(replica.name)
@@ -197,9 +201,12 @@ class ModelClient:
 
     @property
     def available(self) -> bool:
-        """Whether a call made now would be tried at all."""
+        """Whether a replica is healthy and its circuit admits a call.
+
+        A model that is not available is still called where nothing else can answer: its health path may be wrong.
+        """
         now = time.monotonic()
-        return any(replica.circuit.admits(now) for replica in self.replicas)
+        return any(replica.healthy and replica.circuit.admits(now) for replica in self.replicas)
 
     async def open(
         self, path: str, headers: bytes, body: bytes, *, stream: bool, leash: Leash, attempts: Attempts
@@ -340,7 +347,7 @@ class ModelClient:
                 f"model '{self.name}' is not available: the circuit of every replica is open after repeated failures",
                 retry_after_s=self.config.circuit.open_s,
             )
-        tried = f"model '{self.name}' failed; tried {'; '.join(attempts.failures)}"
+        tried = f"model '{self.name}' failed; tried {'; '.join(attempts.of(self.name))}"
         if isinstance(error, PoolFull):
             return TooManyRequests(tried, code="model_overloaded", retry_after_s=RETRY_AFTER_S)
         if isinstance(error, Overdue) or error == 504:

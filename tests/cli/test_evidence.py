@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from policies.advise import Point
 from policies.bounds import Interval
 from router.cli import app
-from router.cli.advise import policy_block
+from router.cli.advised_policy import policy_block
 from router.settings import parse
 from serving.demo.tasks import workload
 from tests.router.conftest import embedded_models, redis_url
@@ -49,7 +49,7 @@ def spool(tmp_path: Path) -> Path:
 
 def yaml_of(advice: str) -> dict[str, Any]:
     """The block that the advice says to set."""
-    block = advice.partition("Set:\n")[2].partition("\n\n")[0]
+    block = advice.partition("Set this route (what else you had said of it is kept):\n")[2].partition("\n\n")[0]
     loaded: dict[str, Any] = yaml.safe_load(block)
     return loaded
 
@@ -94,7 +94,7 @@ def test_advise_says_how_many_more_pairs_are_needed(config: Path, spool: Path) -
     for arguments in ((), ("--max-loss", "0.01")):
         done = run("advise", "--config", config, "--route", "auto", *arguments)
         assert done.exit_code == 0
-        assert "more pairs are needed" in done.stdout and "Set:" not in done.stdout
+        assert "more pairs are needed" in done.stdout and "Set this route" not in done.stdout
     spool_pairs(spool, [pair(number) for number in range(10)], [row(number) for number in range(20)])
     done = run("advise", "--config", config, "--json")
     advice = json.loads(done.stdout)
@@ -172,7 +172,7 @@ async def test_observing_real_models_ends_in_advice(
         daring = await asyncio.to_thread(run, "advise", "--config", path, "--max-loss", "0.99")
         assert "The student on" in daring.stdout and "saves $" in daring.stdout, daring.stdout
         advised = json.loads(json.dumps(config))
-        advised["routes"]["auto"] |= yaml_of(daring.stdout)["routes"]["auto"]
+        advised["routes"] = yaml_of(daring.stdout)["routes"]
     async with running_gateway(advised, redis_url=redis_url) as gateway:
         answer = await gateway.ask("chat", messages=_user("upper cat"), temperature=0)
         assert answer.headers["x-router-model"] == "student"

@@ -198,7 +198,7 @@ async def test_an_unchanged_model_keeps_its_connections_and_its_circuit(
         assert gateway.gateway.runtime.models == models
         assert models["student"].replicas[0].circuit.is_open
         answer = await gateway.ask("chat", "other")
-        assert answer.headers["x-router-reason"] == "circuit:student"
+        assert answer.headers["x-router-reason"] == "down:student"
         assert teacher.open_connections == connections
         assert len(student.requests) == 1
 

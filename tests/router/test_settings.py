@@ -28,9 +28,9 @@ from router.settings import (
     Model,
     Server,
     Timeouts,
-    is_loopback,
     load,
     masked,
+    open_to_all,
     parse,
 )
 
@@ -222,12 +222,12 @@ def test_both_mistakes_of_authentication_are_refused() -> None:
     assert problems(lost) == ["keys.0.routes: unknown route 'nowhere'; known: auto"]
 
 
-def test_without_authentication_the_default_address_is_loopback() -> None:
-    assert is_loopback(parse(yaml.safe_dump(small()), {}).config.server.host)
-    assert [is_loopback(host) for host in ("localhost", "::1", "127.9.9.9", "0.0.0.0", "::", "example.org")] == [
-        *(True, True, True),
-        *(False, False, False),
-    ]
+def test_without_authentication_the_default_address_is_loopback_and_any_other_is_warned_of() -> None:
+    server = parse(yaml.safe_dump(small()), {}).config.server
+    assert not open_to_all(server, server.host)
+    hosts = ("localhost", "::1", "127.9.9.9", "0.0.0.0", "::", "example.org")
+    assert [bool(open_to_all(server, host)) for host in hosts] == [False, False, False, True, True, True]
+    assert not open_to_all(server.model_copy(update={"auth": "keys"}), "0.0.0.0")
 
 
 def test_a_secret_that_the_environment_lacks_or_no_header_may_carry_is_named() -> None:

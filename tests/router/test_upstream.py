@@ -82,8 +82,8 @@ async def test_while_a_circuit_is_open_the_teacher_answers(
     config = two_models(teacher.url, student.url, models={"circuit": {"failures": 1, "open_s": 60}})
     async with running_gateway(config) as gw:
         reasons = [(await gw.ask("chat")).headers["x-router-reason"] for _ in range(3)]
-        assert reasons == ["fallback:student", "circuit:student", "circuit:student"]
-        assert [row.g for row in await gw.rows(3)] == [[], ["circuit:student"], ["circuit:student"]]
+        assert reasons == ["fallback:student", "down:student", "down:student"]
+        assert [row.g for row in await gw.rows(3)] == [[], ["down:student"], ["down:student"]]
     assert len(student.requests) == 1
 
 
@@ -326,3 +326,21 @@ async def test_the_hang_up_of_one_client_does_not_end_anothers_exchange_on_the_s
             assert (await other).status_code == 200
             student.default = Reply("x")
             await gw.idle()
+
+
+async def test_a_model_that_hangs_is_left_alone_once_its_health_checks_say_so(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    student.default = HANG
+    student.health = HANG
+    health = {"interval_s": 0.05, "timeout_s": 0.05}
+    config = two_models(teacher.url, student.url, models={"health": health})
+    async with running_gateway(config) as gw:
+        (replica,) = gw.gateway.runtime.models["student"].replicas
+        await eventually(lambda: not replica.healthy, "an unhealthy student")
+        answer = await gw.ask("chat")
+        assert (answer.headers["x-router-model"], answer.headers["x-router-reason"]) == ("teacher", "down:student")
+        student.health = None
+        await eventually(lambda: replica.healthy, "a healthy student")
+        student.default = Reply(content="back")
+        assert (await gw.ask("chat")).headers["x-router-model"] == "student"
