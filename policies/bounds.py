@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,30 +67,6 @@ def binomial_lower(failures: int, trials: int, delta: float) -> float:
 def clopper_pearson(failures: int, trials: int, delta: float) -> Interval:
     """The two-sided interval, `delta`/2 on each side; covers with at least 1 - delta for every rate."""
     return Interval(binomial_lower(failures, trials, delta / 2), binomial_upper(failures, trials, delta / 2))
-
-
-def wilson(failures: int, trials: int, delta: float) -> Interval:
-    """Wilson's score interval (1927, JASA 22): covers 1 - delta on average over rates, not for each. For display."""
-    _check_counts(failures, trials, delta)
-    if trials == 0:
-        return Interval(0.0, 1.0)
-    z2 = NormalDist().inv_cdf(1 - delta / 2) ** 2
-    rate = failures / trials
-    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = math.sqrt(z2 * (rate * (1 - rate) / trials + z2 / (4 * trials**2))) / (1 + z2 / trials)
-    low = 0.0 if failures == 0 else max(0.0, centre - half)
-    return Interval(low, 1.0 if failures == trials else min(1.0, centre + half))
-
-
-def horvitz_thompson(
-    losses: Sequence[float] | Floats, probabilities: Sequence[float] | Floats, population: int
-) -> float:
-    """Unbiased mean loss of all `population` requests, from the sampled ones and their probabilities.
-
-    Source: Horvitz and Thompson (1952), JASA 47: sum of loss / probability over the sample, divided by `population`.
-    """
-    values, weights = _weighted(losses, probabilities)
-    return float(values @ weights) / population
 
 
 def self_normalised(losses: Sequence[float] | Floats, probabilities: Sequence[float] | Floats) -> float:

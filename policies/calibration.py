@@ -7,9 +7,8 @@ being read as certainty. What it does not know: scores beyond those seen, for wh
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,14 +45,6 @@ class Calibration:
         share = (score - scores[above - 1]) / (scores[above] - scores[above - 1])
         value = wrong[above - 1] + share * (wrong[above] - wrong[above - 1])
         return max(value, wrong[above])  # rounding must not undercut the next breakpoint
-
-    def to_dict(self) -> dict[str, list[float]]:
-        return {"scores": list(self.scores), "wrong": list(self.wrong)}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
-        """Raises KeyError or ValueError on what `to_dict` would not have written."""
-        return cls(tuple(float(score) for score in data["scores"]), tuple(float(chance) for chance in data["wrong"]))
 
 
 def fit(scores: Sequence[float], wrong: Sequence[bool], weights: Sequence[float] | None = None) -> Calibration:

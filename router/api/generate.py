@@ -105,12 +105,11 @@ class Generate:
             if request.stream:
                 raise BadRequest("embeddings cannot be streamed", param="stream")
             return runtime.embedder(request.model, request.caller)
-        target = runtime.resolve(
+        if request.endpoint == "responses":
+            refuse_state({name: request.value(name) for name in STATE_FIELDS if name in request.fields})
+        return runtime.resolve(
             request.model, request.caller, request.header("x-router-model"), request.header("x-router-policy")
         )
-        if request.endpoint == "responses" and target.route:
-            refuse_state({name: request.value(name) for name in STATE_FIELDS if name in request.fields})
-        return target
 
     def _draw_audit(self, trace: Trace) -> None:
         """One uniform draw per route; forced and no-store requests and tenants without records stay out."""

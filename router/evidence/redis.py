@@ -11,7 +11,6 @@ from redis.exceptions import RedisError
 
 from router.settings import Settings
 
-FIELD = "r"
 TIMEOUT_S = 2.0
 
 # One call appends a whole batch: KEYS[1] the stream, ARGV[1] its bound in entries, the rest the records.

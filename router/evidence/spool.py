@@ -49,10 +49,6 @@ class Spool:
         except OSError as error:
             raise SpoolFull(str(error)) from error
 
-    def waits(self) -> bool:
-        """Whether anything is in the spool."""
-        return bool(self._paths())
-
     def take(self) -> list[Record] | None:
         """The records of the oldest segment that no other process holds; None when there is nothing to replay.
 

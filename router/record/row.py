@@ -7,7 +7,6 @@ each key means.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any
 
 import msgspec
 
@@ -87,8 +86,3 @@ encode_row = msgspec.json.Encoder().encode
 def decode_row(data: bytes) -> DecisionRow:
     """Raises msgspec.DecodeError."""
     return _decoder.decode(data)
-
-
-def explained(row: DecisionRow) -> dict[str, Any]:
-    """The row as a mapping with the meanings of its keys."""
-    return {FIELDS[name]: value for name, value in msgspec.structs.asdict(row).items()}

@@ -75,18 +75,10 @@ def test_no_failures_give_the_closed_form_also_for_a_million_trials() -> None:
 
 def test_without_trials_nothing_is_known() -> None:
     assert bounds.clopper_pearson(0, 0, 0.05) == bounds.Interval(0.0, 1.0)
-    assert bounds.wilson(0, 0, 0.05) == bounds.Interval(0.0, 1.0)
     assert bounds.weighted_upper([], [], 0.05) == 1.0
     assert bounds.effective_sample_size([]) == 0.0
     with pytest.raises(ValueError, match="at least one pair"):
         bounds.weighted_rate([], [], 0.05)
-
-
-def test_wilson_agrees_with_published_values() -> None:
-    interval = bounds.wilson(81, 263, 0.05)  # Newcombe 1998, table I, method 3
-    assert (round(interval.low, 4), round(interval.high, 4)) == (0.2553, 0.3662)
-    assert bounds.wilson(0, 20, 0.05).low == 0.0
-    assert round(bounds.wilson(0, 20, 0.05).high, 4) == 0.1611
 
 
 @untimed
@@ -137,7 +129,6 @@ def test_a_smaller_possible_probability_only_raises_the_bound() -> None:
 
 def test_estimates_weigh_each_pair_by_its_inverse_probability() -> None:
     losses, chances = [1.0, 0.0], [0.1, 0.5]
-    assert bounds.horvitz_thompson(losses, chances, 20) == pytest.approx(0.5)
     assert bounds.self_normalised(losses, chances) == pytest.approx(10 / 12)
     assert bounds.effective_sample_size(chances) == pytest.approx(144 / 104)
 
@@ -199,4 +190,4 @@ def test_impossible_counts_are_refused() -> None:
     with pytest.raises(ValueError, match="6 failures of 5 trials"):
         bounds.binomial_upper(6, 5, 0.05)
     with pytest.raises(ValueError, match="delta"):
-        bounds.wilson(1, 5, 0.0)
+        bounds.clopper_pearson(1, 5, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 
 import numpy as np
@@ -32,13 +31,6 @@ def test_the_risk_never_rises_with_the_score_and_is_a_probability(
     risks = [curve.p_wrong(score) for score in sorted([*scores, *curve.scores])]
     assert all(0 < risk < 1 for risk in risks)
     assert all(earlier >= later for earlier, later in itertools.pairwise(risks))
-
-
-@untimed
-@given(judged)
-def test_a_curve_survives_json(rows: list[tuple[float, bool, float]]) -> None:
-    curve = fitted(rows)
-    assert Calibration.from_dict(json.loads(json.dumps(curve.to_dict()))) == curve
 
 
 @untimed
