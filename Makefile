@@ -13,7 +13,7 @@ ARGS ?=
 PIP = -m pip --quiet --quiet --no-input --disable-pip-version-check
 HELM_VERSION = 3.6.2
 HELM = .cache/helm/node_modules/.bin/helm
-CODE = router policies serving tests bench
+CODE = router policies serving deploy tests bench
 RUN = $(VENV)/bin/python -m
 
 # What an unusable Python gets told, before anything is created.
@@ -25,7 +25,7 @@ define check_python
 		echo "$(PYTHON) has no venv module: apt install python3-venv" >&2; exit 1; }
 endef
 
-.PHONY: help install demo test check test-vllm test-deploy bench clean
+.PHONY: help install demo test check test-vllm test-deploy test-metrics dashboards bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -56,6 +56,14 @@ check: install ## ruff, format and mypy strict
 
 test-deploy: install $(HELM) ## the Dockerfile and the helm chart (needs npm)
 	@DISTILL_ROUTER_TEST_HELM=$(HELM) $(RUN) pytest tests/deploy $(ARGS)
+
+test-metrics: install ## rules, alerts and dashboards against a real Prometheus (needs prometheus and promtool)
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { \
+		echo "prometheus and promtool are needed: apt install prometheus" >&2; exit 1; }
+	@DISTILL_ROUTER_TEST_PROMETHEUS=prometheus DISTILL_ROUTER_TEST_PROMTOOL=promtool $(RUN) pytest tests/metrics $(ARGS)
+
+dashboards: install ## write the Grafana dashboards anew from their code
+	@$(RUN) deploy.grafana.build
 
 $(HELM):
 	@command -v npm >/dev/null || { echo "npm is needed for helm: apt install npm" >&2; exit 1; }

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from router.api.admin import router as admin_router
 from router.api.generate import Generate
 from router.api.models import router as models_router
 from router.api.status import router as status_router
+from router.api.usage import router as usage_router
 from router.client import request_id_of
-from router.errors import MethodNotAllowed, NotFound, RouterError
+from router.errors import BadRequest, MethodNotAllowed, NotFound, RouterError
 from router.gateway import Gateway
 from router.lifeline import take_hangup
 from router.record.metrics import Metrics
@@ -78,8 +81,11 @@ def create_app(
     app = GatewayApp(title="distill-router", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(models_router)
     app.include_router(status_router)
+    app.include_router(usage_router)
+    app.include_router(admin_router)
     app.add_exception_handler(RouterError, _render)
     app.add_exception_handler(HTTPException, _render_http)
+    app.add_exception_handler(RequestValidationError, _render_invalid)
     app.add_exception_handler(Exception, _render_unexpected)
     return app
 
@@ -105,7 +111,16 @@ async def _render_unexpected(request: Request, error: Exception) -> Response:
 
 async def _render(request: Request, error: Exception) -> Response:
     assert isinstance(error, RouterError)
-    return JSONResponse(error.body(), error.status)
+    headers = {} if error.retry_after_s is None else {"retry-after": str(max(1, round(error.retry_after_s)))}
+    return JSONResponse(error.body(), error.status, headers)
+
+
+async def _render_invalid(request: Request, error: Exception) -> Response:
+    """What FastAPI refuses of the query, in OpenAI's form."""
+    assert isinstance(error, RequestValidationError)
+    problem = error.errors()[0]
+    name = str(problem["loc"][-1])
+    return await _render(request, BadRequest(f"{name}: {problem['msg']}", param=name))
 
 
 async def _render_http(request: Request, error: Exception) -> Response:

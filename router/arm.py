@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from router.errors import RouterError, UpstreamFailed, UpstreamTimeout
 from router.evidence.compare.base import Answer
 from router.ledger.bill import Bill, Charge, Origin
-from router.ledger.pricing import Usage
+from router.ledger.bound import worst_nano
+from router.ledger.lease import Hold
+from router.ledger.pricing import PriceList, Usage
+from router.ledger.purse import Purse
 from router.request import ClientRequest
 from router.sse import Event, EventTooLarge, SSEParser
 from router.upstream.model import Attempts, Leash, ModelClient, Reply
@@ -119,25 +124,58 @@ async def open_arm(
     headers: bytes,
     leash: Leash,
     attempts: Attempts,
+    purse: Purse,
     *,
     scored: bool = False,
     assemble: bool = False,
+    paid: Callable[[], None] | None = None,
 ) -> ArmCall:
-    """Ask `model`. Raises RouterError when it cannot answer, or Aborted; tries it may have worked on are charged."""
-    out = outgoing(request, model, scored=scored, background=leash.background)
+    """Reserve what the call may cost, then ask `model`. `paid` is called between the two.
+
+    Raises BudgetSpent, RouterError when the model cannot answer, or Aborted; tries it may have worked on are charged.
+    """
+    prices = model.prices  # a call keeps the prices that it began with, also over a date on which they change
+    accounts = purse.accounts(model.name)
+    out = outgoing(request, model, scored=scored, background=leash.background, bounded=bool(accounts))
+    hold = await purse.reserve(accounts, worst_nano(request, model, out, prices)) if accounts else None
+    if paid:
+        paid()
     estimate = _tokens(request.prompt_bytes, model)
-    timeouts, cut_off = attempts.timeouts, attempts.cut_off
+    tried = attempts.timeouts, attempts.cut_off
     try:
         reply = await model.open(out.path, headers, out.body, stream=out.stream, leash=leash, attempts=attempts)
-    finally:
-        for _ in range(attempts.timeouts - timeouts):
-            bill.open(model.name, model.prices).settle("retry", Usage(estimate, 0), estimated=True)
-        for _ in range(attempts.cut_off - cut_off):
-            bill.open(model.name, model.prices).settle("cancelled", Usage(estimate, 0), estimated=True)
-    call = ArmCall(model, out, reply, bill.open(model.name, model.prices), estimate, assemble)
+    except BaseException:
+        _charge_tries(bill, model, prices, hold, Usage(estimate, 0), attempts, tried)
+        if hold:
+            hold.release()
+        raise
+    _charge_tries(bill, model, prices, hold, Usage(estimate, 0), attempts, tried)
+    call = ArmCall(model, out, reply, bill.open(model.name, prices, hold), estimate, assemble)
     if call.succeeded and not reply.streams:
         _read_complete(call)
     return call
+
+
+def _charge_tries(
+    bill: Bill,
+    model: ModelClient,
+    prices: PriceList,
+    hold: Hold | None,
+    usage: Usage,
+    attempts: Attempts,
+    before: tuple[int, int],
+) -> None:
+    """Tries without an answer that the model may have worked on, paid from the call's reservation."""
+    lost: tuple[tuple[Origin, int], ...] = (
+        ("retry", attempts.timeouts - before[0]),
+        ("cancelled", attempts.cut_off - before[1]),
+    )
+    for origin, count in lost:
+        for _ in range(count):
+            charge = bill.open(model.name, prices)
+            charge.settle(origin, usage, estimated=True)
+            if hold:
+                hold.take(charge.cost_nano)
 
 
 def _read_complete(call: ArmCall) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from policies.base import Arm, Decision, Gate
 from router.arm import ArmCall, open_arm
-from router.errors import RouterError, TooManyRequests, UpstreamFailed
+from router.errors import BudgetSpent, RouterError, TooManyRequests, UpstreamFailed
 from router.ledger.bill import Bill
+from router.ledger.purse import Purse
 from router.request import ClientRequest
 from router.runtime import RouteRuntime, Target
 from router.upstream.model import Attempts, Leash, ModelClient
@@ -65,17 +67,26 @@ class Trace:
 
 
 class Exchange:
-    """Finds the answer for one request. `headers`: what goes upstream beside the model's own headers."""
+    """Finds the answer for one request. `headers`: what goes upstream beside the model's own headers; `purse`: the
+    budgets that pay for it."""
 
-    def __init__(self, trace: Trace, headers: bytes, leash: Leash) -> None:
+    def __init__(self, trace: Trace, headers: bytes, leash: Leash, purse: Purse) -> None:
         self._trace = trace
         self._headers = headers
         self._leash = leash
+        self._purse = purse
         self._request = trace.request
         self._calls: list[ArmCall] = []
 
     async def answer(self) -> ArmCall:
         """The call that answers the client. Raises RouterError, or Aborted when the client hung up."""
+        try:
+            return await self._answer()
+        except BudgetSpent as spent:
+            self._note_spent(spent, "refuse")
+            raise
+
+    async def _answer(self) -> ArmCall:
         trace = self._trace
         route = trace.route
         if route is None:
@@ -127,6 +138,10 @@ class Exchange:
         """`arm`, or the other one when it fails before its first byte and the route says so."""
         try:
             call = await self._open(route.model(arm))
+        except BudgetSpent as spent:
+            if arm == "student" or not self._student_may_answer(spent):
+                raise
+            return await self._student_instead(route, spent)
         except RouterError as error:
             if not _is_failure(error) or not self._may_fall_back(route, arm):
                 raise
@@ -135,6 +150,20 @@ class Exchange:
             return self._serve(arm, reason, call)
         self._discard(call)
         return await self._fall_back(route, arm, None)
+
+    async def _student_instead(self, route: RouteRuntime, spent: BudgetSpent) -> ArmCall:
+        """The teacher's budget is spent: the student answers whatever happens, for nobody else may."""
+        self._note_spent(spent, "student")
+        self._trace.teacher_probability = 0.0
+        return self._serve("student", f"budget:{spent.budget}", await self._open(route.student))
+
+    def _student_may_answer(self, spent: BudgetSpent) -> bool:
+        """Not in place of a teacher that the client insisted on, nor where the request does not fit it."""
+        return spent.student and self._trace.target.arm is None and self._trace.misfit is None
+
+    def _note_spent(self, spent: BudgetSpent, action: str) -> None:
+        self._trace.guards.append(f"budget:{spent.budget}")
+        self._purse.exhausted(spent.budget, action)
 
     async def _fall_back(self, route: RouteRuntime, arm: Arm, error: RouterError | None) -> ArmCall:
         self._trace.fell_back = True
@@ -202,10 +231,16 @@ class Exchange:
         """Ask the teacher; where it fails and the route allows it, the student's answer is still there."""
         trace = self._trace
         keeps_student = route.config.fallback.teacher == "student"
-        if not keeps_student:
-            self._give_up(student)
+        paid = None if keeps_student else lambda: self._give_up(student)
         try:
-            teacher = await self._open(route.teacher)
+            teacher = await self._open(route.teacher, paid=paid)
+        except BudgetSpent as spent:
+            if not self._student_may_answer(spent):
+                self._give_up(student)
+                raise
+            self._note_spent(spent, "student")
+            trace.teacher_probability = 0.0
+            return self._serve("student", f"budget:{spent.budget}", student)
         except RouterError as error:
             if not keeps_student or not _is_failure(error):
                 raise
@@ -225,8 +260,11 @@ class Exchange:
             student.settle("escalation")
             student.close()
 
-    async def _open(self, model: ModelClient, *, gated: bool = False) -> ArmCall:
-        """`gated`: the gate reads the stream; otherwise its first piece is read here.
+    async def _open(
+        self, model: ModelClient, *, gated: bool = False, paid: Callable[[], None] | None = None
+    ) -> ArmCall:
+        """`gated`: the gate reads the stream; otherwise its first piece is read here. `paid`: called once the budgets
+        have reserved what the call may cost.
 
         An audited student is scored too, but not where that would make a native Responses request go in chat: an audit
         must not change what the client gets.
@@ -245,8 +283,10 @@ class Exchange:
                 self._headers,
                 self._leash,
                 trace.attempts,
+                self._purse,
                 scored=scored,
                 assemble=trace.audited or scored,
+                paid=paid,
             )
             self._calls.append(call)
             if call.reply.streams and not gated:

@@ -6,14 +6,21 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 import weakref
 from collections.abc import Collection
 from pathlib import Path
 
+from router.client import unique_id
 from router.errors import ConfigError
 from router.evidence.audit import Auditor
-from router.evidence.redis import connect
+from router.evidence.redis import connect, evidence_url
 from router.evidence.writer import EvidenceWriter
+from router.keys.follower import KeyFollower
+from router.keys.store import KeyStore
+from router.ledger.gpu import gpu_bill
+from router.ledger.ledger import Ledger
+from router.limits.limiter import Limiter
 from router.record.metrics import Metrics
 from router.record.recorder import Recorder
 from router.runtime import Runtime
@@ -44,11 +51,22 @@ class Gateway:
     ) -> None:
         self.metrics = metrics
         self.runtime = Runtime(settings)
+        redis = settings.config.redis
+        ledger_url = (redis and redis.ledger_url) or redis_url
+        evidence = evidence_url(settings, redis_url)
         self.writer = EvidenceWriter(
-            settings.config.evidence, connect(redis_url, settings) if redis_url else None, metrics
+            settings.config.evidence, connect(evidence, settings) if evidence else None, metrics
         )
-        self.recorder = Recorder(metrics, self.writer)
-        self.auditor = Auditor(self.writer, self.recorder, metrics, settings.config.evidence.pair_max_bytes)
+        self.ledger = Ledger(settings.config, connect(ledger_url, settings) if ledger_url else None, metrics)
+        self.recorder = Recorder(metrics, self.writer, self.ledger)
+        self.auditor = Auditor(
+            self.writer, self.recorder, metrics, self.ledger, settings.config.evidence.pair_max_bytes
+        )
+        self.gpu_bill = gpu_bill(settings, redis_url, metrics, shared_dir, lambda: self.runtime.models.values())
+        self.ledger_redis = connect(ledger_url, settings) if ledger_url else None
+        self.limits = Limiter(self.ledger_redis, metrics, unique_id())
+        self.key_store = KeyStore(self.ledger_redis.eval) if self.ledger_redis else None
+        self.keys = self._follow(self.key_store) if self.key_store else None
         self.ready = False
         self.wants_reload = asyncio.Event()
         self._path = config_path
@@ -59,8 +77,15 @@ class Gateway:
 
     async def start(self) -> None:
         self.runtime.start()
+        self._describe(self.runtime)
+        await self.ledger.start(self.runtime.config)
         self.writer.start()
+        self.gpu_bill.start()
+        self.limits.start()
+        if self.keys:
+            await self.keys.start()
         self.metrics.reload_ok.set(1)
+        self.metrics.start_time.set(time.time())
         self._tasks.append(asyncio.create_task(self._gauges(), name="gauges"))
         if self._path:
             self._tasks.append(asyncio.create_task(self._watch(self._path), name="configuration watcher"))
@@ -71,6 +96,13 @@ class Gateway:
         self.ready = False
         await _cancel(self._tasks)
         await self.auditor.close(AUDITS_DRAIN_S)
+        await self.ledger.close()
+        await self.gpu_bill.close()
+        await self.limits.close()
+        if self.keys:
+            await self.keys.close()
+        if self.ledger_redis:
+            await self.ledger_redis.aclose()
         await self.writer.close()
         await _cancel(self._retiring)
         await self.runtime.close()
@@ -93,9 +125,16 @@ class Gateway:
         log.info("configuration reloaded from %s", self._path)
         return True
 
+    def _follow(self, store: KeyStore) -> KeyFollower:
+        return KeyFollower(store, self.metrics, lambda: self.runtime.authenticator)
+
     def _switch(self, new: Runtime) -> None:
+        if self.keys:
+            self.keys.apply(new.authenticator)
         old, self.runtime = self.runtime, new
         new.start(old)
+        self.ledger.configure(new.config)
+        self._describe(new)
         self._warn_of_fixed(old, new)
         replaced = [model for name, model in old.models.items() if new.models.get(name) is not model]
         self.metrics.forget_models({model.name: [replica.name for replica in model.replicas] for model in replaced})
@@ -106,6 +145,13 @@ class Gateway:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
+    def _describe(self, runtime: Runtime) -> None:
+        self.metrics.configured(
+            runtime.models,
+            {route.name: (route.teacher.name, route.student.name) for route in runtime.routes.values()},
+            {name: {budget.on_spent, budget.redis_loss, "shed"} for name, budget in runtime.config.budgets.items()},
+        )
+
     def _count_reload(self, succeeded: bool) -> None:
         self.metrics.reloads.labels("ok" if succeeded else "refused").inc()
         self.metrics.reload_ok.set(int(succeeded))
@@ -114,7 +160,7 @@ class Gateway:
         for block in ("host", "port", "workers", "drain_s"):
             if getattr(old.config.server, block) != getattr(new.config.server, block):
                 log.warning("server.%s changed: it takes effect after a restart", block)
-        for block in ("redis", "evidence"):
+        for block in ("redis", "evidence", "ledger"):
             if getattr(old.config, block) != getattr(new.config, block):
                 log.warning("%s changed: it takes effect after a restart", block)
 

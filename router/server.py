@@ -25,6 +25,8 @@ from uvicorn.supervisors import Multiprocess
 
 from router.bundled_redis import bundled_redis
 from router.errors import BadRequest, ConfigError, RouterError
+from router.ledger.journal import journals
+from router.ledger.status import declare_nothing
 from router.lifeline import end_with_parent, held_hangup, hold_hangup
 from router.settings import LAST_GOOD, Settings, load, open_to_all, share_metrics_dir
 
@@ -217,6 +219,8 @@ def _redis_url(settings: Settings) -> Iterator[str | None]:
         yield redis.url
     else:
         with bundled_redis(redis.data_dir) as url:
+            if not journals(settings.config.ledger.state_dir):  # else killed workers may have leases
+                declare_nothing(url)
             yield url
 
 

@@ -56,7 +56,7 @@ def _inside(root: Schema, block: Schema, step: int | str) -> Iterator[Schema]:
             yield option["properties"][step]
         elif isinstance(option.get("additionalProperties"), dict):
             yield option["additionalProperties"]
-        elif isinstance(option.get("items"), dict):
+        elif isinstance(step, int) and isinstance(option.get("items"), dict):
             yield option["items"]
 
 

@@ -1,4 +1,4 @@
-"""Texts that the configuration checks on reading: names and addresses."""
+"""What the blocks of the configuration are made of: the base class, and texts that are checked on reading."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import re
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from redis.connection import parse_url
+
+
+class Block(BaseModel):
+    """A YAML mapping: unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
 
 PriceUsd = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -47,6 +54,13 @@ def _redis_url(value: str) -> str:
     return value
 
 
+def _server_url(value: str) -> str:
+    if value == "embedded":
+        raise ValueError("expected redis://…, rediss://… or unix://…; `embedded` can only be redis.url")
+    return _redis_url(value)
+
+
 Name = Annotated[str, AfterValidator(_name)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+ServerUrl = Annotated[str, AfterValidator(_server_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]

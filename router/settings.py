@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from urllib.parse import urlsplit
@@ -27,10 +27,13 @@ from pydantic import (
 from policies.base import PolicyConfig
 from policies.fixed import FixedConfig
 from policies.registry import CONFIGS
+from router.budget_settings import Budget, overlaps
 from router.errors import ConfigError
 from router.evidence.compare.registry import COMPARATORS
+from router.key_settings import Key, Tenant, key_budget_overlaps
+from router.price_settings import Prices
 from router.setting_errors import explain
-from router.setting_types import BaseUrl, Name, PriceUsd, RedisUrl, Seconds
+from router.setting_types import BaseUrl, Block, Name, RedisUrl, Seconds, ServerUrl
 from router.yaml_text import parse_mapping
 
 if TYPE_CHECKING:
@@ -39,17 +42,10 @@ else:
     AnyPolicy = Annotated[Union[CONFIGS], Field(discriminator="kind")]  # noqa: UP007 - a tuple of types
 
 Ability = Literal["tools", "json_schema", "images", "logprobs", "n", "responses"]
-Permission = Literal["override", "force_model", "admin"]
 
 METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 LAST_GOOD = "last-good.yaml"
 MASK = "********"
-
-
-class Block(BaseModel):
-    """A YAML mapping: unknown keys are mistakes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Server(Block):
@@ -73,9 +69,14 @@ def _redis(value: Any) -> Any:
 
 
 class Redis(Block):
-    """`url` is redis://, rediss://, unix:// or `embedded` (a bundled server kept in `data_dir`)."""
+    """`url` is redis://, rediss://, unix:// or `embedded` (a bundled server kept in `data_dir`).
+
+    Money (budgets, keys, limits, hourly sums) and evidence (rows, pairs) may live in servers of their own.
+    """
 
     url: RedisUrl
+    ledger_url: ServerUrl | None = Field(default=None, description="for money; default: url")
+    evidence_url: ServerUrl | None = Field(default=None, description="for rows and pairs; default: url")
     password_env: str | None = None
     data_dir: Path = Field(default=Path("redis-data"), description="embedded only: where it keeps its data")
 
@@ -93,20 +94,22 @@ class Evidence(Block):
     pairs_max: int = Field(default=50_000, ge=1, description="disagreements kept, and as many agreements")
 
 
-class Price(Block):
-    """USD per million tokens. `cached_input` defaults to `input`."""
+class Ledger(Block):
+    """How workers lease money from Redis, and where they write down what they have of it."""
 
-    input: PriceUsd
-    output: PriceUsd
-    cached_input: PriceUsd | None = None
+    state_dir: Path = Field(default=Path("ledger"), description="journals; relative to the working directory")
+    lease_s: Seconds = Field(default=10, ge=2, description="a worker that Redis has not heard of for so long is dead")
+    sync_s: Seconds = Field(default=0.25, ge=0.02, le=1, description="between two talks with Redis")
+    wait_s: Seconds = Field(default=1, description="how long a request may wait for money that others have leased")
+    sums_days: int = Field(default=400, ge=1, le=3660, description="how long Redis keeps the hourly sums")
 
 
 class Adapt(Block):
     """How a request is changed for this model: on every call, fallback and shadow included."""
 
-    rename: dict[str, str] = {}
+    rename: dict[str, str] = Field(default={})
     drop: tuple[str, ...] = ()
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default={})
     system_prompt: str | None = Field(default=None, description="replaces the system messages of the request")
 
     @model_validator(mode="after")
@@ -141,9 +144,11 @@ class Model(Block):
     base_urls: tuple[BaseUrl, ...] = Field(min_length=1)
     model: str | None = Field(default=None, min_length=1, description="the name sent upstream; default: the key")
     api_key_env: str | None = None
-    price: Price
+    price: Prices
     context_tokens: int | None = Field(default=None, ge=1)
     max_output_tokens: int | None = Field(default=None, ge=1)
+    template_tokens: int = Field(default=256, ge=0, description="most that a chat template adds to the prompt")
+    media_tokens: int = Field(default=4096, ge=0, description="most that one image, sound or file takes")
     bytes_per_token: float = Field(default=3.0, gt=0, le=64, description="for estimates before a call")
     supports: tuple[Ability, ...] = ("logprobs",)
     adapt: Adapt = Adapt()
@@ -199,41 +204,29 @@ class Embeddings(Block):
     model: str
 
 
-class Key(Block):
-    name: Name
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the key: printf %s KEY | sha256sum")
-    tenant: Name = "default"
-    routes: tuple[str, ...] | None = Field(
-        default=None, description="routes, and the model for embeddings; left out: all of them"
-    )
-    permissions: tuple[Permission, ...] = ()
-
-
-def _on_off(value: Any) -> Any:
-    """YAML 1.1 reads a bare `off` as false."""
-    return ("on" if value else "off") if isinstance(value, bool) else value
-
-
-class Tenant(Block):
-    audit: Annotated[
-        Literal["on", "off"], BeforeValidator(_on_off, json_schema_input_type=Literal["on", "off"] | bool)
-    ] = "on"
-
-
 class Config(Block):
     server: Server
     redis: Annotated[Redis, BeforeValidator(_redis, json_schema_input_type=Redis | str)] | None = None
     evidence: Evidence = Evidence()
+    ledger: Ledger = Ledger()
     models: dict[Name, Model] = Field(min_length=1)
     policies: dict[Name, AnyPolicy] = Field(default={}, description="named policies for the header x-router-policy")
-    routes: dict[Name, Route] = {}
+    routes: dict[Name, Route] = Field(default={})
     embeddings: Embeddings | None = None
     keys: tuple[Key, ...] = ()
-    tenants: dict[Name, Tenant] = {}
+    tenants: dict[Name, Tenant] = Field(default={})
+    budgets: dict[Name, Budget] = Field(default={})
 
     @model_validator(mode="after")
     def _references(self) -> Config:
-        problems = [*self._unknown_models(), *self._unknown_routes(), *self._auth_problems()]
+        problems = [
+            *self._unknown_models(),
+            *self._unknown_routes(),
+            *self._auth_problems(),
+            *self._budget_problems(),
+            *self._key_problems(),
+            *overlaps(self.budgets),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -254,8 +247,12 @@ class Config(Block):
         ]
         return problems
 
+    def callable_names(self) -> list[str]:
+        """What a key's `routes` may name: the routes, and the model for embeddings."""
+        return [*self.routes, *([self.embeddings.model] if self.embeddings else [])]
+
     def _unknown_routes(self) -> list[str]:
-        names = [*self.routes, *([self.embeddings.model] if self.embeddings else [])]
+        names = self.callable_names()
         known = ", ".join(names) or "none"
         return [
             f"keys.{number}.routes: unknown route '{route}'; known: {known}"
@@ -264,11 +261,65 @@ class Config(Block):
             if route not in names
         ]
 
+    def _budget_problems(self) -> list[str]:
+        paths = {f"budgets.{name}": budget for name, budget in self.budgets.items()}
+        for number, key in enumerate(self.keys):
+            for n, (_, budget) in enumerate(key.own_budgets()):
+                paths[f"keys.{number}.budgets.{n}"] = budget
+        if paths and self.redis is None:
+            return [
+                f"{next(iter(paths))}: budgets need redis, which the workers lease the money from; "
+                "`redis: {url: embedded}` is enough"
+            ]
+        return [problem for path, budget in paths.items() for problem in self._problems_of(path, budget)]
+
+    def _problems_of(self, path: str, budget: Budget) -> Iterator[str]:
+        """A budget whose scope does not exist, or that a call could exceed without a bound."""
+        if budget.kind == "route" and budget.member and budget.member not in self.routes:
+            yield f"{path}.route: unknown route '{budget.member}'; known: {', '.join(self.routes) or 'none'}"
+        if budget.kind in ("key", "tenant") and self.server.auth == "none":
+            yield f"{path}.{'each' if budget.each else budget.kind}: server.auth is none: nobody has a {budget.kind}"
+        for model in self.unbounded_models(budget.counts):
+            yield f"models.{model}: {path} counts its calls, so that the dearest must be known: set max_output_tokens"
+
+    def unbounded_models(self, counts: Literal["teacher", "all"]) -> list[str]:
+        """Models that a budget counts and whose dearest call nobody knows."""
+        routed = {model for route in self.routes.values() for _, model in _arms(route)}
+        embedder = {self.embeddings.model} - routed if self.embeddings else set()  # its answers have no length
+        teachers = {route.teacher for route in self.routes.values()}
+        counted = teachers if counts == "teacher" else set(self.models) - embedder
+        return [
+            name
+            for name in sorted(counted & set(self.models))
+            if self.models[name].max_output_tokens is None and self.models[name].context_tokens is None
+        ]
+
+    def _key_problems(self) -> list[str]:
+        """Names given twice, limits that nobody has, and budgets of keys that limit what another one limits."""
+        names = [key.name for key in self.keys]
+        problems = [
+            f"keys.{n}.name: '{name}' is the name of another key" for n, name in enumerate(names) if name in names[:n]
+        ]
+        if self.server.auth == "none":
+            problems += [
+                f"tenants.{name}.{limit}: server.auth is none: nobody has a tenant"
+                for name, tenant in self.tenants.items()
+                for limit in ("requests_per_minute", "tokens_per_minute")
+                if getattr(tenant, limit) is not None
+            ]
+        for number, key in enumerate(self.keys):
+            problems += [
+                f"keys.{number}.budgets: {problem}" for problem in key_budget_overlaps(key.own_budgets(), self.budgets)
+            ]
+        return problems
+
     def _auth_problems(self) -> list[str]:
         if self.server.auth is None:
             return ["server.auth: must be said: `keys` (an API key is required) or `none` (anyone may call)"]
         if self.server.auth == "keys" and not self.keys:
-            return ["keys: server.auth is `keys` but no key is configured"]
+            if self.redis is None:
+                return ["keys: server.auth is `keys` but no key is configured"]
+            return []  # they may be in Redis
         if self.server.auth == "none" and self.keys:
             return ["server.auth: is `none` but keys are configured; say `keys`, or remove them"]
         hashes = [key.sha256 for key in self.keys]
@@ -362,7 +413,11 @@ def masked(settings: Settings) -> dict[str, Any]:
     """The effective configuration with every secret replaced, ready for YAML."""
     data: dict[str, Any] = settings.config.model_dump(mode="json")
     if settings.config.redis:
-        data["redis"]["url"] = _without_password(settings.config.redis.url)
+        for name in ("url", "ledger_url", "evidence_url"):
+            if data["redis"][name]:
+                data["redis"][name] = _without_password(data["redis"][name])
+    for key in data["keys"]:
+        key["sha256"] = f"{key['sha256'][:8]}…"
     for name in settings.secrets.upstream:
         data["models"][name]["api_key"] = MASK
     for model in data["models"].values():

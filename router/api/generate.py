@@ -17,6 +17,7 @@ from router.deliver import deliver, router_headers, send_error
 from router.errors import BadRequest, RouterError
 from router.exchange import Exchange, Trace, sampled
 from router.gateway import Gateway
+from router.limits.admission import Admission, answer_tokens, prompt_tokens
 from router.request import ClientRequest, Endpoint, parse_fields
 from router.runtime import Runtime, Target
 from router.translate import refuse_state
@@ -48,7 +49,7 @@ class Generate:
             return
         except RouterError as error:  # before there was a trace
             self._gateway.metrics.count("", "", "", "rejected", error.error_code or "bad_request")
-            await send_error(client, error, headers)
+            await send_error(client, error, [*headers, *error.headers])
         except Exception:  # the last line of defence: no traceback reaches a client
             log.exception("request %s failed", request_id.decode())
             if not client.started:
@@ -58,8 +59,11 @@ class Generate:
         """Everything until the request is understood raises; from then on there is a trace, and it is recorded."""
         runtime = self._gateway.runtime
         caller = runtime.authenticator.caller(client.headers)
+        admission: Admission | None = None
         try:
             trace = await self._understand(client, runtime, caller)
+            if caller.limits:
+                admission = await self._gateway.limits.admit(caller, prompt_tokens(trace.request.prompt_bytes))
         except RouterError as error:
             self._gateway.recorder.refused(unique_id(), self._endpoint, caller, error)
             raise
@@ -68,6 +72,8 @@ class Generate:
             await self._answer(client, trace, request_id)
         finally:
             client.unwatch()
+            if admission:
+                admission.settle(answer_tokens(trace))
             self._gateway.recorder.finished(trace)
             self._gateway.auditor.submit(trace)
 
@@ -80,7 +86,8 @@ class Generate:
     async def _answer(self, client: Client, trace: Trace, request_id: bytes) -> None:
         leash = Leash()
         client.watch(leash.abort)
-        exchange = Exchange(trace, _upstream_headers(client.headers, request_id), leash)
+        purse = self._gateway.ledger.purse(trace.request.caller, trace.route.name if trace.route else "")
+        exchange = Exchange(trace, _upstream_headers(client.headers, request_id), leash, purse)
         try:
             call = await exchange.answer()
             await deliver(client, trace, call, request_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,13 @@ app = typer.Typer(
 )
 disagreements = typer.Typer(help="Look at the pairs in which teacher and student disagree.", no_args_is_help=True)
 app.add_typer(disagreements, name="disagreements")
+models = typer.Typer(help="Measure the models.", no_args_is_help=True)
+app.add_typer(models, name="models")
+costs = typer.Typer(help="What was spent, and what the student saved.", no_args_is_help=True)
+app.add_typer(costs, name="costs")
+
+keys = typer.Typer(help="API keys that are kept in Redis.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 
 ConfigPath = Annotated[
     Path, typer.Option("--config", "-c", envvar="DISTILL_ROUTER_CONFIG", help="The configuration file (YAML).")
@@ -188,6 +195,139 @@ def export(
 
     try:
         typer.echo(run_export(config, out, agreements))
+    except ConfigError as error:
+        raise _bad_config(config, error) from None
+
+
+@costs.command()
+def report(
+    config: ConfigPath,
+    since: Annotated[str, typer.Option(help="24h, 7d, 4w back, or a date: 2026-11-01, 2026-11-01T09:00.")] = "7d",
+    until: Annotated[str | None, typer.Option(help="Likewise; what begins then is left out. Default: now.")] = None,
+    timezone: Annotated[str, typer.Option(help="Of dates and days, such as Europe/Berlin.")] = "UTC",
+    by: Annotated[str, typer.Option(help="Lines for each of these.")] = "day,route,tenant,model,origin",
+    output: Annotated[Literal["table", "csv", "parquet", "json"], typer.Option("--format")] = "table",
+    out: Annotated[Path | None, typer.Option(help="A file that is not there yet. Default: standard output.")] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(help="A gateway's /metrics, to compare its counters with the rows; once for each gateway."),
+    ] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="Holds an admin key, where /metrics wants one.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 3 when the books differ.")] = False,
+) -> None:
+    """Money by day, route, tenant, model and origin, beside what the teacher alone would have cost.
+
+    It ends with whether the decision rows, Redis' hourly sums and the gateways' counters agree.
+    """
+    from router.cli.costs import run_report
+    from router.errors import ConfigError
+
+    try:
+        status = run_report(
+            config,
+            since=since,
+            until=until,
+            timezone=timezone,
+            by=by,
+            output=output,
+            out=out,
+            metrics=metrics or (),
+            api_key_file=api_key_file,
+            strict=strict,
+        )
+    except ConfigError as error:
+        raise _bad_config(config, error) from None
+    raise typer.Exit(status)
+
+
+@models.callback()
+def _models() -> None:
+    """A group, also while it has one command."""
+
+
+@models.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A model of the configuration; it must be running, and idle.")],
+    config: ConfigPath,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="For prefill, and for decode.")] = 20,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Requests at a time; left out: searched for.")
+    ] = None,
+    price_per_gpu_hour_usd: Annotated[
+        float | None, typer.Option(min=0, help="For the printed block; default: as configured.")
+    ] = None,
+    gpus: Annotated[float | None, typer.Option(min=0, help="For the printed block; default: as configured.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure what a self-hosted model can do, for its price by the GPU-hour: prefill and decode tokens per second."""
+    from router.cli.calibrate import CalibrationError, Machines, run_calibrate
+    from router.errors import ConfigError
+
+    machines = Machines(price_per_gpu_hour_usd, gpus)
+    try:
+        typer.echo(run_calibrate(config, model, seconds, concurrency, machines, as_json=json))
+    except ConfigError as error:
+        raise _bad_config(config, error) from None
+    except CalibrationError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+@keys.command("create")
+def create_key(
+    config: ConfigPath,
+    name: Annotated[str, typer.Option(help="Shown in rows and metrics of money; no other key may have it.")],
+    tenant: Annotated[str, typer.Option(help="Whose key it is.")] = "default",
+    route: Annotated[list[str] | None, typer.Option(help="A route it may use; repeatable. Default: all.")] = None,
+    permission: Annotated[list[str] | None, typer.Option(help="override, force_model, admin; repeatable.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
+    expires: Annotated[str | None, typer.Option(help="90d, 12h, or a date such as 2027-01-31 (UTC).")] = None,
+    budget: Annotated[list[str] | None, typer.Option(help="USD/WINDOW: 50/month, 5/24h; repeatable.")] = None,
+    json: Json = False,
+) -> None:
+    """Create an API key and print it, this once: only its SHA-256 is kept. It works within about a second."""
+    from router.cli.keys import run_create
+    from router.errors import ConfigError
+
+    try:
+        created = run_create(
+            config,
+            name=name,
+            tenant=tenant,
+            routes=route or (),
+            permissions=permission or (),
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            expires=expires,
+            budgets=budget or (),
+            as_json=json,
+        )
+    except ConfigError as error:
+        raise _bad_config(config, error) from None
+    typer.echo(created)
+
+
+@keys.command("list")
+def list_keys(config: ConfigPath, json: Json = False) -> None:
+    """The API keys of the file and of Redis; no hashes, no secrets."""
+    from router.cli.keys import run_list
+    from router.errors import ConfigError
+
+    try:
+        run_list(config, as_json=json)
+    except ConfigError as error:
+        raise _bad_config(config, error) from None
+
+
+@keys.command("revoke")
+def revoke_key(config: ConfigPath, name: Annotated[str, typer.Argument(help="The key's name.")]) -> None:
+    """Refuse an API key from now on, within about a second. Running answers finish."""
+    from router.cli.keys import run_revoke
+    from router.errors import ConfigError
+
+    try:
+        typer.echo(run_revoke(config, name))
     except ConfigError as error:
         raise _bad_config(config, error) from None
 

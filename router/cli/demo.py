@@ -58,11 +58,12 @@ def run_demo(*, once: bool, traffic: bool, requests: int, port: int, json_path: 
 
 
 def demo_config(folder: Path, port: int, teacher_port: int, student_port: int) -> dict[str, object]:
-    """The demo's configuration: route `auto`, policy `cascade`, every fifth request audited."""
+    """The demo's configuration: route `auto`, policy `cascade`, every fifth request audited, a teacher budget."""
     return {
         "server": {"host": "127.0.0.1", "port": port, "auth": "none"},
         "redis": {"url": "embedded", "data_dir": str(folder / "redis")},
         "evidence": {"spool_dir": str(folder / "spool")},
+        "ledger": {"state_dir": str(folder / "ledger")},
         "models": {
             "teacher": _model(teacher_port, {"input": 2.0, "output": 8.0}, ["tools", "logprobs", "n"]),
             "student": _model(student_port, {"input": 0.2, "output": 0.8}, ["logprobs", "n"]),
@@ -75,6 +76,7 @@ def demo_config(folder: Path, port: int, teacher_port: int, student_port: int) -
                 "audit": {"rate": 0.2, "comparator": "exact", "max_in_flight": 256},
             }
         },
+        "budgets": {"teacher-day": {"window": "24h", "limit_usd": 5.0, "counts": "teacher", "on_spent": "student"}},
     }
 
 
@@ -167,6 +169,8 @@ def _next_steps(console: Console, port: int, config_path: Path) -> None:
         f"{COMMAND} advise --config {config_path}",
         f"{COMMAND} disagreements tail --config {config_path}",
         f"{COMMAND} disagreements export --config {config_path} --out pairs.jsonl",
+        f"{COMMAND} costs report --config {config_path} --since 1h",
+        f"curl -s {base}/router/budgets",
         f"curl -s http://127.0.0.1:{port}/metrics | grep distill_router_cost",
     ):
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)

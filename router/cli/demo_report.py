@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +18,9 @@ from router.evidence.read import Evidence
 from router.evidence.records import PairRecord
 from router.ledger.pricing import NANO_PER_USD
 from router.record.row import DecisionRow
+from router.report.period import Period
+from router.report.ratio import ratios
+from router.report.statement import Statement, TeacherOnly
 from router.settings import Settings
 
 AUDITS_S = 30.0
@@ -50,7 +55,7 @@ class Figures:
     agreement: Share
     student_agreement: Share
     cost_nano: dict[str, int]
-    teacher_only_nano: int
+    teacher_only: TeacherOnly
     disagreements: int
     disagreements_served: int
     p50_ms: float
@@ -68,8 +73,8 @@ class Figures:
             "agreement": self.agreement.value,
             "audits": self.agreement.n,
             "cost_usd": self.total_nano / NANO_PER_USD,
-            "teacher_only_cost_usd": self.teacher_only_nano / NANO_PER_USD,
-            "net_savings_usd": (self.teacher_only_nano - self.total_nano) / NANO_PER_USD,
+            "teacher_only_cost_usd": self.teacher_only.nano / NANO_PER_USD,
+            "net_savings_usd": (self.teacher_only.nano - self.total_nano) / NANO_PER_USD,
             "disagreements_logged": self.disagreements,
             "p50_ms": self.p50_ms,
             "p99_ms": self.p99_ms,
@@ -94,7 +99,7 @@ def collect(settings: Settings, sent: list[Sent]) -> Figures:
         agreement=Share(len(usable) - len(by_student) + agreeing, len(usable)),
         student_agreement=Share(agreeing, len(by_student)),
         cost_nano=cost,
-        teacher_only_nano=sum(row.to for row in rows),
+        teacher_only=_teacher_only(settings, rows, pairs),
         disagreements=sum(not pair.verdict.same for pair in usable),
         disagreements_served=len(by_student) - agreeing,
         p50_ms=_quantile(latencies, 0.5),
@@ -105,7 +110,7 @@ def collect(settings: Settings, sent: list[Sent]) -> Figures:
 def show(console: Console, figures: Figures) -> None:
     """The table. Money in micro-dollars: the models are tiny, and so are the sums."""
     table = Table(show_header=False, title="What happened", title_justify="left")
-    total, alone = figures.total_nano, figures.teacher_only_nano
+    total, alone = figures.total_nano, figures.teacher_only.nano
     origins = ", ".join(f"{origin} {nano / 1e3:,.1f}" for origin, nano in sorted(figures.cost_nano.items()))
     share = figures.by_student / figures.answered if figures.answered else 0.0
     for name, value in (
@@ -114,13 +119,27 @@ def show(console: Console, figures: Figures) -> None:
         ("agreement with the teacher, all answers", str(figures.agreement)),
         ("agreement where the student answered", str(figures.student_agreement)),
         ("cost of all origins", f"{total / 1e3:,.1f} µ$ ({origins})"),
-        ("the teacher alone would have cost", f"{alone / 1e3:,.1f} µ$ (estimate)"),
+        ("the teacher alone would have cost", f"{alone / 1e3:,.1f} µ$ ({_basis(figures.teacher_only)})"),
         ("net savings", f"{(alone - total) / 1e3:+,.1f} µ$ ({(alone - total) / alone:+.1%})" if alone else "none"),
         ("disagreements logged", f"{figures.disagreements}: {_caught(figures)}"),
         ("latency p50 / p99", f"{figures.p50_ms:.0f} / {figures.p99_ms:.0f} ms"),
     ):
         table.add_row(name, value)
     console.print(table)
+
+
+def _teacher_only(settings: Settings, rows: list[DecisionRow], pairs: list[PairRecord]) -> TeacherOnly:
+    """As `costs report` has it."""
+    teachers = {name: route.teacher for name, route in settings.config.routes.items()}
+    statement = Statement(Period(0.0, math.inf, ZoneInfo("UTC")), (), teachers)
+    for row in rows:
+        statement.add(row)
+    return statement.total(ratios(pairs)).teacher_only
+
+
+def _basis(alone: TeacherOnly) -> str:
+    share = f"{alone.estimated_share:.0%} estimated"
+    return share if alone.margin_nano is None else f"{share}; 95%: ± {alone.margin_nano / 1e3:,.1f}"
 
 
 def _caught(figures: Figures) -> str:

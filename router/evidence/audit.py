@@ -10,15 +10,17 @@ import logging
 
 from policies.base import Arm
 from router.arm import ArmCall, open_arm
-from router.errors import BadRequest, RouterError, TooManyRequests
+from router.errors import BadRequest, BudgetSpent, RouterError, TooManyRequests
 from router.evidence.compare.base import Answer, Verdict
 from router.evidence.compare.registry import compare
 from router.evidence.records import ArmAnswer, PairRecord, arm_answer, split_of, verdict_record
-from router.evidence.writer import AGREEMENTS, DECISIONS, DISAGREEMENTS, EvidenceWriter
+from router.evidence.writer import AGREEMENTS, DISAGREEMENTS, EvidenceWriter
 from router.exchange import Trace
 from router.ledger.bill import Bill
+from router.ledger.ledger import Ledger
+from router.ledger.pricing import NANO_PER_USD
 from router.record.metrics import Metrics
-from router.record.recorder import Recorder, shadow_row
+from router.record.recorder import Recorder
 from router.runtime import RouteRuntime
 from router.upstream.model import Attempts, Leash, ModelClient
 from router.upstream.transport import TransportError
@@ -29,14 +31,21 @@ SCORE_TOKENS = 64
 
 
 class Shed(Exception):
-    """The pair was not looked at because the gateway is busy."""
+    """The pair was not looked at; `result` says why."""
+
+    def __init__(self, result: str) -> None:
+        super().__init__(result)
+        self.result = result
 
 
 class Auditor:
     """One per process; tasks are bounded per route by `audit.max_in_flight`."""
 
-    def __init__(self, writer: EvidenceWriter, recorder: Recorder, metrics: Metrics, pair_max_bytes: int) -> None:
+    def __init__(
+        self, writer: EvidenceWriter, recorder: Recorder, metrics: Metrics, ledger: Ledger, pair_max_bytes: int
+    ) -> None:
         self._pair_max_bytes = pair_max_bytes
+        self._ledger = ledger
         self._writer = writer
         self._recorder = recorder
         self._metrics = metrics
@@ -90,8 +99,8 @@ class Auditor:
     async def _run(self, trace: Trace, route: RouteRuntime) -> None:
         try:
             await self._audit(trace, route)
-        except Shed:
-            self._count(route, "shed")
+        except Shed as shed:
+            self._count(route, shed.result)
         except asyncio.CancelledError:
             self._count(route, "shutdown")
             raise
@@ -119,7 +128,10 @@ class Auditor:
             async with asyncio.timeout(route.config.audit.timeout_s):
                 return await self._call(trace, model, bill, scored=arm == "student" and "logprobs" in model.supports)
         except (TooManyRequests, BadRequest):  # no place, or it cannot be said in chat: no fault of the model
-            raise Shed from None
+            raise Shed("shed") from None
+        except BudgetSpent as spent:
+            self._ledger.exhausted(spent.budget, "shed")
+            raise Shed("budget") from None
         except (RouterError, TransportError, TimeoutError) as error:
             text = str(error) or f"no answer within {route.config.audit.timeout_s:g} s"
             return arm_answer(model.name, Answer.failed(text), bill.charges[-1] if bill.charges else None, None)
@@ -128,7 +140,10 @@ class Auditor:
 
     async def _call(self, trace: Trace, model: ModelClient, bill: Bill, scored: bool) -> ArmAnswer:
         headers = b"x-request-id: %b-shadow\r\n" % trace.id.encode()
-        call = await open_arm(trace.request, model, bill, headers, Leash(background=True), Attempts(), scored=scored)
+        assert trace.route is not None
+        purse = self._ledger.purse(trace.request.caller, trace.route.name, background=True)
+        leash = Leash(background=True)
+        call = await open_arm(trace.request, model, bill, headers, leash, Attempts(), purse, scored=scored)
         call.settle("shadow")
         call.close()
         if not call.succeeded:
@@ -141,7 +156,7 @@ class Auditor:
             charge.origin = "shadow"
             self._recorder.charge(route.name, tenant, charge)
         if bill.charges:
-            self._writer.put(DECISIONS, shadow_row(trace, bill))
+            self._recorder.shadow(trace, bill)
 
     async def _keep(self, trace: Trace, route: RouteRuntime, teacher: ArmAnswer, student: ArmAnswer) -> None:
         request = {name: trace.request.value(name) for name in trace.request.fields}
@@ -151,6 +166,7 @@ class Auditor:
         self._metrics.comparisons.labels(route.name, _label(verdict, teacher)).inc()
         if not verdict.same and teacher.error is None:
             self._metrics.disagreements.labels(route.name, verdict.kind).inc()
+        self._compare_costs(trace, route, teacher)
         policy = trace.target.policy
         assert trace.arm is not None
         record = PairRecord(
@@ -169,7 +185,7 @@ class Auditor:
             teacher=teacher,
             student=student,
             verdict=verdict_record(verdict),
-            prices={model.name: model.config.price for model in (route.teacher, route.student)},
+            prices={model.name: model.prices_at(trace.wall).usd_per_mtok() for model in (route.teacher, route.student)},
             training_use=route.teacher.config.training_use,
             split=split_of(trace.request.conversation()),
         )
@@ -180,6 +196,18 @@ class Auditor:
         self._count(route, "pair")
         agrees = verdict.same or teacher.error is not None
         self._writer.put(AGREEMENTS if agrees else DISAGREEMENTS, data)
+
+    def _compare_costs(self, trace: Trace, route: RouteRuntime, teacher: ArmAnswer) -> None:
+        """Where the student served: what the teacher cost, beside what the student's usage costs at its prices.
+
+        The ratio of the two sums corrects the teacher-only estimate, which takes the student's usage for the teacher's.
+        """
+        served = trace.served
+        if trace.arm != "student" or served is None or teacher.error is not None or teacher.estimated:
+            return
+        estimate = route.teacher.prices_at(trace.wall).cost(served.charge.usage)
+        self._metrics.pair_teacher_cost.labels(route.name).inc(teacher.cost_nano_usd / NANO_PER_USD)
+        self._metrics.pair_teacher_estimate.labels(route.name).inc(estimate / NANO_PER_USD)
 
 
 def _label(verdict: Verdict, teacher: ArmAnswer) -> str:

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import msgspec
 import redis
 from pydantic import ValidationError
 
-from router.bundled_redis import running_url
 from router.errors import ConfigError
 from router.evidence.records import PairRecord
-from router.evidence.redis import TIMEOUT_S, Unreachable
+from router.evidence.redis import Unreachable, connect_blocking
 from router.evidence.spool import read_spool
 from router.evidence.writer import AGREEMENTS, DECISIONS, DISAGREEMENTS
 from router.record.row import DecisionRow, decode_row
 from router.settings import Settings
 
 PAGE = 500
+SKEW_S = 300.0  # how far Redis' clock may be behind a gateway's
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far back a stream goes. `oldest_s`: when its oldest record was written, by Redis' clock; None: it is empty.
+
+    `trimmed`: whether older ones may have been there.
+    """
+
+    oldest_s: float | None
+    trimmed: bool
 
 
 class Evidence:
@@ -26,13 +38,16 @@ class Evidence:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._redis = _connect(settings)
+        self._redis = connect_blocking(settings, "evidence")
 
-    def pairs(self, *, agreements: bool = True) -> Iterator[PairRecord]:
-        """Pair records, disagreements first, each once. Records of a version this program does not know are skipped."""
+    def pairs(self, *, agreements: bool = True, since: float = 0.0) -> Iterator[PairRecord]:
+        """Pair records, disagreements first, each once. Records of a version this program does not know are skipped.
+
+        `since` leaves out what was written before, about: see `records`.
+        """
         seen: set[str] = set()
         for stream in (DISAGREEMENTS, AGREEMENTS) if agreements else (DISAGREEMENTS,):
-            for data in self.records(stream):
+            for data in self.records(stream, since):
                 with contextlib.suppress(ValidationError):
                     record = PairRecord.model_validate_json(data)
                     if record.id not in seen:
@@ -54,45 +69,53 @@ class Evidence:
         entries = _entries(reply[0][1]) if reply else []
         return (entries[-1][0] if entries else last), [data for _, data in entries]
 
-    def rows(self) -> Iterator[DecisionRow]:
-        """Decision rows, oldest first, each once: a replay that a crash interrupted repeats some."""
+    def rows(self, since: float = 0.0) -> Iterator[DecisionRow]:
+        """Decision rows, oldest first, each once: a replay that a crash interrupted repeats some.
+
+        `since` leaves out what was written before, about: see `records`.
+        """
         seen: set[str] = set()
-        for data in self.records(DECISIONS):
+        for data in self.records(DECISIONS, since):
             with contextlib.suppress(msgspec.DecodeError):
                 row = decode_row(data)
                 if row.id not in seen:
                     seen.add(row.id)
                     yield row
 
-    def records(self, stream: str) -> Iterator[bytes]:
-        """Every record of a stream, then those in the spool. Raises ConfigError when Redis does not answer."""
-        start = "-"
+    def records(self, stream: str, since: float = 0.0) -> Iterator[bytes]:
+        """Every record of a stream, then those in the spool. Raises ConfigError when Redis does not answer.
+
+        `since` (Unix time) skips what was in the stream by then; clocks may differ by `SKEW_S`, so some of it comes.
+        """
+        start = f"{max(0, int((since - SKEW_S) * 1000))}"
         while self._redis is not None and (page := self._page("XRANGE", stream, start, "+", PAGE)):
             yield from (data for _, data in page)
             start = f"({page[-1][0]}"
         yield from read_spool(self._settings.config.evidence.spool_dir, stream)
 
+    def reach(self) -> Reach:
+        """How far back the decision rows in Redis go. Raises ConfigError when Redis does not answer."""
+        if self._redis is None:
+            return Reach(None, trimmed=False)
+        oldest = self._page("XRANGE", DECISIONS, "-", "+", 1)
+        if not oldest:
+            return Reach(None, trimmed=False)
+        return Reach(int(oldest[0][0].partition("-")[0]) / 1000, self._trimmed(self._redis))
+
+    def _trimmed(self, client: redis.Redis) -> bool:
+        """From Redis 7 on it counts what was ever added; before, a bound that has not been reached must do."""
+        try:
+            stream, memory = client.xinfo_stream(DECISIONS), client.info("memory")
+        except Unreachable as error:
+            raise ConfigError(f"redis: no answer: {error}") from error
+        added = stream.get("entries-added")
+        if added is not None:
+            return bool(added > stream["length"])
+        return bool(stream["length"] >= self._settings.config.evidence.decisions_max or memory["maxmemory"])
+
     def _page(self, command: str, stream: str, low: str, high: str, count: int) -> list[tuple[str, bytes]]:
         assert self._redis is not None
         return _entries(_execute(self._redis, command, stream, low, high, "COUNT", count))
-
-
-def _connect(settings: Settings) -> redis.Redis | None:
-    config = settings.config.redis
-    if config is None:
-        return None
-    url = config.url
-    if url == "embedded":
-        running = running_url(config.data_dir)
-        if running is None:
-            raise ConfigError(
-                f"redis: no gateway runs a bundled Redis in {config.data_dir}; start one, or set redis.url"
-            )
-        url = running
-    secret = settings.secrets.redis_password
-    password = secret.get_secret_value() if secret else None
-    options = {"password": password} if password else {}
-    return redis.Redis.from_url(url, socket_timeout=TIMEOUT_S + 2, socket_connect_timeout=TIMEOUT_S, **options)
 
 
 def _execute(client: redis.Redis, *command: object) -> list[tuple[bytes, list[tuple[bytes, list[bytes]]]]]:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from policies.base import Arm
 from router.evidence.compare.base import Answer, Verdict
 from router.ledger.bill import Charge
-from router.settings import Price
+from router.ledger.pricing import Usage
+from router.price_settings import Price
 
 SCHEMA_VERSION: Literal[1] = 1
 Split = Literal["train", "val", "test"]
@@ -22,6 +23,9 @@ class Tokens(BaseModel):
     output: int
     cached_input: int = 0
     reasoning: int = 0
+    image_input: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
 
 
 class ArmAnswer(BaseModel):
@@ -58,7 +62,8 @@ class PairRecord(BaseModel):
 
     `served`: which arm the client got. `teacher_probability`: the propensity of the decision; `audit_probability`: of
     this pair being looked at. `training_use`: whether the teacher's licence lets its answers train another model.
-    `split` is fixed here, by conversation, so that no later step can mix training and test.
+    `prices`: of each model's tokens at that time, in USD per million. `split` is fixed here, by conversation, so that
+    no later step can mix training and test.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -85,7 +90,6 @@ class PairRecord(BaseModel):
 
 def arm_answer(model: str, answer: Answer, charge: Charge | None, mean_logprob: float | None) -> ArmAnswer:
     """An answer with what it cost; `charge` None where the model was never asked or could not be."""
-    usage = charge.usage if charge else None
     return ArmAnswer(
         model=model,
         text=answer.text,
@@ -93,17 +97,22 @@ def arm_answer(model: str, answer: Answer, charge: Charge | None, mean_logprob: 
         finish_reason=answer.finish_reason,
         refusal=answer.refusal,
         error=answer.error,
-        tokens=Tokens(
-            input=usage.input_tokens,
-            output=usage.output_tokens,
-            cached_input=usage.cached_tokens,
-            reasoning=usage.reasoning_tokens,
-        )
-        if usage
-        else Tokens(input=0, output=0),
+        tokens=_tokens(charge.usage) if charge else Tokens(input=0, output=0),
         cost_nano_usd=charge.cost_nano if charge else 0,
         estimated=charge.estimated if charge else False,
         mean_logprob=mean_logprob,
+    )
+
+
+def _tokens(usage: Usage) -> Tokens:
+    return Tokens(
+        input=usage.input_tokens,
+        output=usage.output_tokens,
+        cached_input=usage.cached_tokens,
+        reasoning=usage.reasoning_tokens,
+        image_input=usage.image_tokens,
+        audio_input=usage.audio_input_tokens,
+        audio_output=usage.audio_output_tokens,
     )
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import redis.asyncio as aioredis
+from redis.exceptions import ResponseError
 
+from router.evidence.memory import MemoryShare, is_full
 from router.evidence.redis import APPEND, Unreachable
 from router.evidence.spool import Record, Spool, SpoolFull
 from router.record.metrics import Metrics
@@ -27,6 +31,7 @@ AGREEMENTS = "distill-router:agreements"
 STREAMS = frozenset({DECISIONS, DISAGREEMENTS, AGREEMENTS})
 
 BATCH_RECORDS = 500
+BATCH_BYTES = 512 * 1024  # Redis counts a request that it receives as used memory
 BATCH_WAIT_S = 0.05
 REPLAY_EVERY_S = 2.0
 
@@ -45,6 +50,7 @@ class EvidenceWriter:
         self._replay_every_s = replay_every_s
         self._redis = redis
         self._append: Any = redis.register_script(APPEND) if redis else None
+        self._share = MemoryShare(redis, metrics, STREAMS) if redis else None
         self._metrics = metrics
         self._spool = Spool(config.spool_dir, config.spool_max_bytes)
         self._written: dict[str, tuple[int, int]] = {}
@@ -116,6 +122,7 @@ class EvidenceWriter:
     async def _turn(self) -> None:
         """What is older goes first: the spool, then the queue."""
         if not self._stopping:
+            await self._look()
             await self._replay()
         while batch := self._next_batch():
             size = len(batch)
@@ -125,7 +132,7 @@ class EvidenceWriter:
         self._drained.set()
 
     def _next_batch(self) -> list[Record]:
-        return [self._queue[i] for i in range(min(BATCH_RECORDS, len(self._queue)))]
+        return first_batch(self._queue)
 
     def _take_off(self, size: int) -> None:
         """Only once a batch is written: `flush` returns after that."""
@@ -134,23 +141,50 @@ class EvidenceWriter:
 
     async def _to_redis(self, batch: list[Record]) -> list[Record]:
         """Append a batch; gives back what Redis did not take, or all of it while older records wait in the spool."""
-        if self._redis is None or self._behind or self._now() < self._redis_at:
+        if self._share is None or self._behind or self._now() < self._redis_at:
             return batch
-        return await self._append_all(batch)
+        return await self._append_all(self._share, batch)
 
-    async def _append_all(self, batch: list[Record]) -> list[Record]:
+    async def _look(self) -> None:
+        """Keep to our share of Redis' memory, now and then."""
+        if self._share is None or self._now() < self._redis_at or not self._share.due(self._now()):
+            return
+        try:
+            await self._share.look(self._now())
+        except Unreachable as error:
+            self._leave_alone(error)
+
+    def _leave_alone(self, error: Exception) -> None:
+        log.warning("Redis does not take evidence, spooling to disk: %s", error)
+        self._redis_at = self._now() + self._replay_every_s
+
+    async def _append_all(self, share: MemoryShare, batch: list[Record]) -> list[Record]:
+        await self._look()
+        if self._now() < self._redis_at:
+            return batch
         by_stream: dict[str, list[bytes]] = {}
         for stream, record in batch:
             by_stream.setdefault(stream, []).append(record)
         try:
             for stream, records in list(by_stream.items()):
-                await self._append(keys=[stream], args=[self._bound(stream, records), *records])
+                await self._append_one(share, stream, records)
                 self._metrics.records_written.labels(stream).inc(len(records))
                 del by_stream[stream]
         except Unreachable as error:
-            log.warning("Redis does not take evidence, spooling to disk: %s", error)
-            self._redis_at = self._now() + self._replay_every_s
+            self._leave_alone(error)
         return [(stream, record) for stream, records in by_stream.items() for record in records]
+
+    async def _append_one(self, share: MemoryShare, stream: str, records: list[bytes]) -> None:
+        """All or nothing. When Redis is full, older evidence makes room, once. Raises `Unreachable`."""
+        bound = share.bound(stream, self._bound(stream, records))
+        share.wrote(sum(map(len, records)))
+        try:
+            await self._append(keys=[stream], args=[bound, *records])
+        except ResponseError as error:
+            if not is_full(error):
+                raise
+            await share.yield_some()
+            await self._append(keys=[stream], args=[share.bound(stream, bound), *records])
 
     def _known(self, records: list[Record]) -> list[Record]:
         """A spool may hold streams of another version of this program: nothing here could read them."""
@@ -197,15 +231,16 @@ class EvidenceWriter:
 
         Without a spool of its own a process looks now and then for what a crash left behind.
         """
-        if self._redis is None or self._now() < (self._redis_at if self._behind else self._look_at):
+        if self._share is None or self._now() < (self._redis_at if self._behind else self._look_at):
             return
         self._look_at = self._now() + self._replay_every_s
         while (records := await asyncio.to_thread(self._spool.take)) is not None:
             records = self._known(records)
-            for start in range(0, len(records), BATCH_RECORDS):
-                end = start + BATCH_RECORDS
-                if left := await self._append_all(records[start:end]):
-                    await asyncio.to_thread(self._spool.keep, left + records[end:])
+            while records:
+                batch = first_batch(records)
+                records = records[len(batch) :]
+                if left := await self._append_all(self._share, batch):
+                    await asyncio.to_thread(self._spool.keep, left + records)
                     self._behind = True
                     return
             await asyncio.to_thread(self._spool.done)
@@ -215,3 +250,15 @@ class EvidenceWriter:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def first_batch(records: Iterable[Record]) -> list[Record]:
+    """As many as go into one request to Redis; at least one of them."""
+    batch: list[Record] = []
+    size = 0
+    for record in itertools.islice(records, BATCH_RECORDS):
+        size += len(record[1])
+        if batch and size > BATCH_BYTES:
+            break
+        batch.append(record)
+    return batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from router.ledger.lease import Hold
 from router.ledger.pricing import PriceList, Usage
 
 Origin = Literal["serve", "escalation", "shadow", "judge", "retry", "cancelled"]
@@ -14,10 +15,14 @@ NO_USAGE = Usage(0, 0)
 
 @dataclass(slots=True)
 class Charge:
-    """One call to `model`. Open until `settle`; then `cost_nano` is final. `estimated`: the usage was not reported."""
+    """One call to `model`, at the prices that were valid when it began. Open until `settle`; then `cost_nano` is final.
+
+    `estimated`: the usage was not reported. `hold`: what budgets reserved for it, given back on settling.
+    """
 
     model: str
     prices: PriceList
+    hold: Hold | None = None
     origin: Origin = "serve"
     usage: Usage = NO_USAGE
     estimated: bool = False
@@ -33,6 +38,9 @@ class Charge:
         self.usage = usage
         self.estimated = estimated
         self.cost_nano = self.prices.cost(usage)
+        if self.hold is not None:
+            self.hold.take(self.cost_nano)
+            self.hold.release()
 
 
 @dataclass(slots=True)
@@ -41,9 +49,9 @@ class Bill:
 
     charges: list[Charge] = field(default_factory=list)
 
-    def open(self, model: str, prices: PriceList) -> Charge:
+    def open(self, model: str, prices: PriceList, hold: Hold | None = None) -> Charge:
         """Begin a call; whoever opens it settles it, whatever the way out."""
-        charge = Charge(model, prices)
+        charge = Charge(model, prices, hold)
         self.charges.append(charge)
         return charge
 

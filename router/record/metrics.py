@@ -6,18 +6,25 @@ With several workers prometheus-client keeps the values in memory-mapped files (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from router.ledger.pricing import NANO_PER_USD
 
 PREFIX = "distill_router_"
 SHORT_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25)
 LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600)
 DROP_REASONS = ("queue_full", "spool_full", "spool_oldest", "writer_error", "unknown_stream")
 TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+Basis = Literal["measured", "estimated"]
 
 
 @dataclass(slots=True)
@@ -29,7 +36,7 @@ class RouteSeries:
     overhead_s: Callable[[float], None]
     first_token_s: Callable[[float], None]
     per_token_s: Callable[[float], None]
-    teacher_only: Callable[[float], None]
+    teacher_only: dict[Basis, Callable[[float], None]]
     outcomes: dict[str, Callable[[float], None]] = field(default_factory=dict)
     reasons: dict[str, Callable[[float], None]] = field(default_factory=dict)
 
@@ -45,6 +52,45 @@ class ModelSeries:
     cost: dict[str, Callable[[float], None]] = field(default_factory=dict)
 
 
+class MachineSeries:
+    """The bill of a self-hosted model and what its calls were charged of it, in nano-USD; idle is the difference."""
+
+    __slots__ = ("_attributed", "_billed", "_count", "_show")
+
+    def __init__(self, count: Callable[[float], None], show: Callable[[float], None]) -> None:
+        self._billed = self._attributed = 0
+        self._count = count
+        self._show = show
+        show(0)
+
+    def bill(self, nano: int) -> None:
+        self._billed += nano
+        self._count(nano / NANO_PER_USD)
+        self._show((self._billed - self._attributed) / NANO_PER_USD)
+
+    def attribute(self, nano: int) -> None:
+        self._attributed += nano
+        self._show((self._billed - self._attributed) / NANO_PER_USD)
+
+
+class RouteInfo(Collector):
+    """`route_info`: which models are a route's teacher and student, in the worker that answers the scrape.
+
+    Not kept in files like the other series: prometheus-client cannot remove from a file what is no longer configured.
+    """
+
+    def __init__(self) -> None:
+        self.routes: Mapping[str, tuple[str, str]] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            PREFIX + "route_info", "The models of a route; always 1.", labels=("route", "teacher", "student")
+        )
+        for route, (teacher, student) in self.routes.items():
+            family.add_metric((route, teacher, student), 1)
+        yield family
+
+
 class Metrics:
     """Registers the series in a registry of its own, so that two gateways in one process do not collide."""
 
@@ -53,6 +99,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._served: dict[tuple[str, str, str], RouteSeries] = {}
         self._charged: dict[tuple[str, str, str], ModelSeries] = {}
+        self._machines: dict[str, MachineSeries] = {}
         served = ("route", "tenant", "model")
         self._requests = self._counter("requests", "Requests by how they ended.", (*served, "outcome"))
         self._decisions = self._counter("decisions", "Decisions by reason.", ("route", "model", "reason"))
@@ -66,7 +113,15 @@ class Metrics:
         self._tokens = self._counter("tokens", "Tokens of all calls by kind.", (*served, "kind"))
         self._cost = self._counter("cost_usd", "Everything spent, by origin.", (*served, "origin"))
         self._teacher_only = self._counter(
-            "teacher_only_cost_usd", "What the teacher alone would have cost (an estimate).", ("route", "tenant")
+            "teacher_only_cost_usd",
+            "The teacher alone: measured where it answered, else the student's usage at the teacher's prices.",
+            ("route", "tenant", "basis"),
+        )
+        self.pair_teacher_cost = self._counter(
+            "pair_teacher_cost_usd", "Audited pairs that the student served: what the teacher really cost.", ("route",)
+        )
+        self.pair_teacher_estimate = self._counter(
+            "pair_teacher_estimate_usd", "The same pairs: the student's usage at the teacher's prices.", ("route",)
         )
         self.usage_missing = self._counter("usage_missing", "Answers of a priced model without usage.", ("model",))
         self.retries = self._counter("upstream_retries", "Failed tries before an answer.", ("model",))
@@ -84,9 +139,52 @@ class Metrics:
         )
         self.circuit_open = self._gauge("circuit_open", "1 while a circuit is open.", ("model", "replica"), "livemax")
         self.in_flight = self._gauge("in_flight", "Calls to a model in flight.", ("model",), "livesum")
+        self._gpu_bill = self._counter("gpu_bill_usd", "What self-hosted models cost by the hour.", ("model",))
+        # Of all workers, ended ones too: each counts its own part of the bill and of the charges.
+        self._idle = self._gauge("idle_cost_usd", "The GPU bill less what calls were charged.", ("model",), "sum")
+        self._ledger_series()
+        self.rate_limited = self._counter("rate_limited", "Refused by a rate limit.", ("tenant", "kind"))
+        self.keys_skipped = self._counter("key_records_skipped", "API keys in Redis that cannot be used.", ())
         self.queue = self._gauge("evidence_queue_records", "Records waiting to be written.", (), "livesum")
-
+        self.stream_bytes = self._gauge(
+            "evidence_stream_bytes", "Memory that Redis gives to a stream.", ("stream",), "livemostrecent"
+        )
+        # Not a live gauge: what a worker that has ended counted stays in the sums.
+        self.start_time = self._gauge("start_time_seconds", "When the first worker started (Unix time).", (), "min")
+        self._route_info = RouteInfo()
+        self.registry.register(self._route_info)
         self._start_at_zero()
+
+    def _ledger_series(self) -> None:
+        """Budgets: what Redis says is the same for every worker, so the latest word counts."""
+        of, word = ("budget", "member"), "livemostrecent"
+        self.budget_limit = self._gauge("budget_limit_usd", "The hard limit.", of, word)
+        self.budget_target = self._gauge("budget_target_usd", "What pacing aims at.", of, word)
+        self.budget_spent = self._gauge("budget_spent_usd", "Settled in the current window.", of, word)
+        self.budget_reserved = self._gauge("budget_reserved_usd", "Leased by living workers, not settled.", of, word)
+        self.budget_presumed = self._gauge(
+            "budget_presumed_spent_usd", "Leased by workers that died, and not proven unspent.", of, word
+        )
+        self.budget_window_end = self._gauge(
+            "budget_window_end_timestamp_seconds", "When the calendar window ends (Unix time).", of, word
+        )
+        self.budget_window = self._gauge(
+            "budget_window_seconds", "Length of the current window: what an even pace is counted in.", of, word
+        )
+        self.budget_settled = self._counter(
+            "budget_settled_usd", "Settled over all windows; unlike the gauge it never falls.", of
+        )
+        self.budget_exhausted = self._counter(
+            "budget_exhausted", "Calls that a budget did not pay for, by what was done.", ("budget", "action")
+        )
+        self.budget_overshoot = self._counter(
+            "budget_overshoot_usd", "Spent beyond what could be bounded before the call.", ("budget",)
+        )
+        self.budget_waived = self._counter(
+            "budget_waived_usd", "Reserved without a lease while Redis was away (on_redis_loss: allow).", ("budget",)
+        )
+        self.ledger_up = self._gauge("ledger_up", "1 while Redis answers the ledger.", (), "livemin")
+        self.ledger_syncs = self._counter("ledger_syncs", "Talks with Redis about money.", ("result",))
 
     def _start_at_zero(self) -> None:
         """Series whose first increment must not be missed by a `rate()`."""
@@ -94,6 +192,31 @@ class Metrics:
             self.records_dropped.labels(reason)
         for result in ("ok", "refused"):
             self.reloads.labels(result)
+
+    def configured(
+        self,
+        models: Iterable[str],
+        routes: Mapping[str, tuple[str, str]],
+        budgets: Mapping[str, Iterable[str]] = MappingProxyType({}),
+    ) -> None:
+        """What is in effect from now on: models, routes with their teacher and student, budgets with their actions.
+
+        Counters that an alert or a ratio reads start at zero, so that their first increment is not missed.
+        """
+        self._route_info.routes = dict(routes)
+        for model in models:
+            self.usage_missing.labels(model)
+            self.retries.labels(model)
+        for route, arms in routes.items():
+            self.pair_teacher_cost.labels(route)
+            self.pair_teacher_estimate.labels(route)
+            for model in arms:
+                self.fallbacks.labels(route, model)
+        for budget, actions in budgets.items():
+            self.budget_overshoot.labels(budget)
+            self.budget_waived.labels(budget)
+            for action in actions:
+                self.budget_exhausted.labels(budget, action)
 
     def served(self, route: str, tenant: str, model: str) -> RouteSeries:
         key = (route, tenant, model)
@@ -105,7 +228,10 @@ class Metrics:
                 self._overhead_s.labels(route).observe,
                 self._first_s.labels(route, model).observe,
                 self._per_s.labels(route, model).observe,
-                self._teacher_only.labels(route, tenant).inc,
+                {
+                    "measured": self._teacher_only.labels(route, tenant, "measured").inc,
+                    "estimated": self._teacher_only.labels(route, tenant, "estimated").inc,
+                },
             )
         return series
 
@@ -133,6 +259,20 @@ class Metrics:
             )
         return series
 
+    def tokens(self, route: str, tenant: str, model: str, kind: str, count: int) -> None:
+        """Tokens of a kind that few calls have."""
+        if count:
+            self._tokens.labels(route, tenant, model, kind).inc(count)
+
+    def machine(self, model: str) -> MachineSeries:
+        """The series of a model that is priced by the GPU-hour."""
+        series = self._machines.get(model)
+        if series is None:
+            series = self._machines[model] = MachineSeries(
+                self._gpu_bill.labels(model).inc, self._idle.labels(model).set
+            )
+        return series
+
     def cost(self, route: str, tenant: str, model: str, origin: str, usd: float) -> None:
         """Money spent on one call."""
         series = self.charged(route, tenant, model)
@@ -152,6 +292,19 @@ class Metrics:
                 self._forget(self.healthy, (model, name), 1)
                 self._forget(self.circuit_open, (model, name), 0)
 
+    def forget_budget(self, budget: str, member: str) -> None:
+        """A budget that is no longer configured: a limit of 0, of which nothing is spent, alarms nobody."""
+        for gauge in (
+            self.budget_limit,
+            self.budget_target,
+            self.budget_spent,
+            self.budget_reserved,
+            self.budget_presumed,
+            self.budget_window,
+            self.budget_window_end,
+        ):
+            self._forget(gauge, (budget, member), 0)
+
     def _forget(self, gauge: Gauge, labels: tuple[str, ...], calm: float) -> None:
         if self._dir is None:
             gauge.remove(*labels)
@@ -163,6 +316,7 @@ class Metrics:
         if self._dir is None:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
+        registry.register(self._route_info)
         MultiProcessCollector(registry, path=str(self._dir))  # type: ignore[no-untyped-call]  # untyped there
         return generate_latest(registry)
 

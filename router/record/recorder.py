@@ -9,18 +9,20 @@ from router.errors import RouterError
 from router.evidence.writer import DECISIONS, EvidenceWriter
 from router.exchange import Trace
 from router.ledger.bill import Bill, Charge
-from router.ledger.pricing import NANO_PER_USD
-from router.record.metrics import Metrics
-from router.record.row import VERSION, DecisionRow, encode_row
+from router.ledger.ledger import Ledger
+from router.ledger.pricing import NANO_PER_USD, Usage
+from router.record.metrics import Basis, Metrics
+from router.record.row import VERSION, DecisionRow, RowCharge, encode_row
 from router.request import Endpoint
 
 
 class Recorder:
     """One per process. Never waits: the row goes into the writer's queue."""
 
-    def __init__(self, metrics: Metrics, writer: EvidenceWriter) -> None:
+    def __init__(self, metrics: Metrics, writer: EvidenceWriter, ledger: Ledger) -> None:
         self._metrics = metrics
         self._writer = writer
+        self._ledger = ledger
 
     def finished(self, trace: Trace) -> None:
         """Metrics and the row of one request, once its charges are settled."""
@@ -34,13 +36,21 @@ class Recorder:
         self._timings(trace, route, tenant, model)
         teacher_only = teacher_only_nano(trace)
         if teacher_only:
-            self._metrics.served(route, tenant, model).teacher_only(teacher_only / NANO_PER_USD)
-        self._writer.put(DECISIONS, encode_row(_row(trace, teacher_only)))
+            self._metrics.served(route, tenant, model).teacher_only[_basis(trace)](teacher_only / NANO_PER_USD)
+        self._write(_row(trace, teacher_only))
 
     def refused(self, decision_id: str, endpoint: Endpoint, caller: Caller, error: RouterError) -> None:
         """The row of a request by a known caller that went no further."""
         row = DecisionRow(VERSION, decision_id, round(time.time(), 3), endpoint, tn=caller.tenant, k=caller.name)
         row.r, row.o, row.st = error.error_code or error.type, "rejected", error.status
+        self._write(row)
+
+    def shadow(self, trace: Trace, bill: Bill) -> None:
+        """The row of a background call: its money, under the id of the request it belongs to."""
+        self._write(_shadow_row(trace, bill))
+
+    def _write(self, row: DecisionRow) -> None:
+        self._ledger.tally(row)
         self._writer.put(DECISIONS, encode_row(row))
 
     def charge(self, route: str, tenant: str, charge: Charge) -> None:
@@ -53,10 +63,19 @@ class Recorder:
             series.cached(usage.cached_tokens)
         if usage.reasoning_tokens:
             series.reasoning(usage.reasoning_tokens)
+        if usage.image_tokens or usage.audio_input_tokens or usage.audio_output_tokens:
+            self._media(route, tenant, charge.model, usage)
         if charge.cost_nano:
             self._metrics.cost(route, tenant, charge.model, charge.origin, charge.cost_nano / NANO_PER_USD)
+        if charge.prices.per_hour:
+            self._metrics.machine(charge.model).attribute(charge.cost_nano)
         if charge.estimated and charge.origin == "serve" and not charge.prices.free:
             self._metrics.usage_missing.labels(charge.model).inc()
+
+    def _media(self, route: str, tenant: str, model: str, usage: Usage) -> None:
+        self._metrics.tokens(route, tenant, model, "image_input", usage.image_tokens)
+        self._metrics.tokens(route, tenant, model, "audio_input", usage.audio_input_tokens)
+        self._metrics.tokens(route, tenant, model, "audio_output", usage.audio_output_tokens)
 
     def _timings(self, trace: Trace, route: str, tenant: str, model: str) -> None:
         series = self._metrics.served(route, tenant, model)
@@ -84,7 +103,16 @@ def teacher_only_nano(trace: Trace) -> int:
     route, charges = trace.route, trace.bill.charges
     if route is None or not charges or trace.outcome in ("rejected", "failed"):
         return 0
-    return route.teacher.prices.cost(trace.served.charge.usage if trace.served else charges[-1].usage)
+    answered = trace.served.charge if trace.served else charges[-1]
+    own = answered.model == route.teacher.name
+    prices = answered.prices if own else route.teacher.prices_at(trace.wall)
+    return prices.cost(answered.usage)
+
+
+def _basis(trace: Trace) -> Basis:
+    """Whose usage `teacher_only_nano` priced: the teacher's own, or the student's in its place."""
+    model = trace.served.model.name if trace.served else trace.bill.charges[-1].model
+    return "measured" if trace.route and model == trace.route.teacher.name else "estimated"
 
 
 def _row(trace: Trace, teacher_only: int) -> DecisionRow:
@@ -106,10 +134,8 @@ def _row(trace: Trace, teacher_only: int) -> DecisionRow:
         a=trace.arm[0] if trace.arm else "",
         m=trace.model.name if trace.model else "",
         r=trace.reason,
-        tok=_tokens(trace.bill),
-        c=trace.bill.by_origin(),
+        ch=_charges(trace.bill),
         to=teacher_only,
-        e=int(any(charge.estimated for charge in trace.bill.charges)),
         o=trace.outcome,
         st=trace.status,
         ms=round(trace.total_s * 1e3, 2),
@@ -121,9 +147,8 @@ def _row(trace: Trace, teacher_only: int) -> DecisionRow:
     )
 
 
-def shadow_row(trace: Trace, bill: Bill) -> bytes:
-    """The row of a background call: its money, under the id of the request it belongs to."""
-    row = DecisionRow(
+def _shadow_row(trace: Trace, bill: Bill) -> DecisionRow:
+    return DecisionRow(
         VERSION,
         f"{trace.id}.shadow",
         round(time.time(), 3),
@@ -133,22 +158,25 @@ def shadow_row(trace: Trace, bill: Bill) -> bytes:
         k=trace.request.caller.name,
         m=bill.charges[-1].model,
         r="shadow",
-        tok=_tokens(bill),
-        c=bill.by_origin(),
-        e=int(any(charge.estimated for charge in bill.charges)),
+        ch=_charges(bill),
         o="shadow",
     )
-    return encode_row(row)
 
 
-def _tokens(bill: Bill) -> tuple[int, int, int, int]:
-    usages = [charge.usage for charge in bill.charges]
-    return (
-        sum(usage.input_tokens for usage in usages),
-        sum(usage.cached_tokens for usage in usages),
-        sum(usage.output_tokens for usage in usages),
-        sum(usage.reasoning_tokens for usage in usages),
-    )
+def _charges(bill: Bill) -> list[RowCharge]:
+    return [
+        RowCharge(
+            charge.origin,
+            charge.model,
+            charge.cost_nano,
+            charge.usage.input_tokens,
+            charge.usage.cached_tokens,
+            charge.usage.output_tokens,
+            charge.usage.reasoning_tokens,
+            int(charge.estimated),
+        )
+        for charge in bill.charges
+    ]
 
 
 def _rounded(value: float | None) -> float | None:

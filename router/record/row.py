@@ -30,10 +30,8 @@ FIELDS = MappingProxyType(
         "a": "arm that answered: t, s, or '' for a model by name",
         "m": "model that answered",
         "r": "reason",
-        "tok": "tokens of all calls: input, cached input, output, reasoning",
-        "c": "cost by origin, nano-USD",
+        "ch": "charges, one a call: origin, model, nano-USD; input, cached, output, reasoning tokens; 1: estimated",
         "to": "cost of the teacher alone, nano-USD (an estimate)",
-        "e": "1: a usage had to be estimated",
         "o": "outcome: ok, cancelled, interrupted, rejected, failed",
         "st": "HTTP status",
         "ms": "latency, milliseconds",
@@ -44,6 +42,19 @@ FIELDS = MappingProxyType(
         "n": "failed tries",
     }
 )
+
+
+class RowCharge(msgspec.Struct, array_like=True):
+    """One call to a model as the ledger settled it; cost in nano-USD."""
+
+    origin: str
+    model: str
+    nano: int
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+    estimated: int = 0
 
 
 class DecisionRow(msgspec.Struct, omit_defaults=True):
@@ -65,10 +76,8 @@ class DecisionRow(msgspec.Struct, omit_defaults=True):
     a: str = ""
     m: str = ""
     r: str = ""
-    tok: tuple[int, int, int, int] = (0, 0, 0, 0)
-    c: dict[str, int] = {}
+    ch: list[RowCharge] = []
     to: int = 0
-    e: int = 0
     o: str = "ok"
     st: int = 200
     ms: float = 0.0
@@ -77,6 +86,30 @@ class DecisionRow(msgspec.Struct, omit_defaults=True):
     fo: int = 0
     fb: int = 0
     n: int = 0
+
+    @property
+    def c(self) -> dict[str, int]:
+        """Nano-dollars by origin; origins that cost nothing are left out."""
+        sums: dict[str, int] = {}
+        for charge in self.ch:
+            if charge.nano:
+                sums[charge.origin] = sums.get(charge.origin, 0) + charge.nano
+        return sums
+
+    @property
+    def tok(self) -> tuple[int, int, int, int]:
+        """Tokens of all calls: input, cached input, output, reasoning."""
+        return (
+            sum(charge.input for charge in self.ch),
+            sum(charge.cached for charge in self.ch),
+            sum(charge.output for charge in self.ch),
+            sum(charge.reasoning for charge in self.ch),
+        )
+
+    @property
+    def e(self) -> int:
+        """1: a usage had to be estimated."""
+        return int(any(charge.estimated for charge in self.ch))
 
 
 _decoder = msgspec.json.Decoder(DecisionRow)

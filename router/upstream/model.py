@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from policies.guards import Fit
 from router.errors import RouterError, TooManyRequests, UpstreamFailed, UpstreamTimeout, UpstreamUnavailable
-from router.ledger.pricing import PriceList, price_list
+from router.ledger.pricing import DatedPrices, PriceList
 from router.settings import Model
 from router.upstream.replica import Replica, build_replica, pick
 from router.upstream.transport import Abortable, Aborted, ConnectFailed, Overdue, PoolFull, Response, TransportError
@@ -176,7 +176,7 @@ class ModelClient:
         self.config = config
         self.api_key = api_key
         self.upstream_name = config.model or name
-        self.prices: PriceList = price_list(config.price)
+        self.price_history = DatedPrices(config.price)
         self.supports = frozenset(config.supports)
         self.fit = Fit(self.supports, config.context_tokens, config.max_output_tokens, config.bytes_per_token)
         self.replicas: list[Replica] = [
@@ -186,6 +186,15 @@ class ModelClient:
         self._in_background = 0
         self._idle: asyncio.Event | None = None
         self._health: asyncio.Task[None] | None = None
+
+    @property
+    def prices(self) -> PriceList:
+        """The list that is valid now: a call keeps the one that it began with."""
+        return self.price_history.now
+
+    def prices_at(self, time_s: float) -> PriceList:
+        """The list that was valid at a Unix time."""
+        return self.price_history.at(time_s)
 
     def start(self) -> None:
         """Begin the active health checks."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from router.errors import BadRequest
-from router.request import ClientRequest, Fields
+from router.request import OUTPUT_LIMITS, ClientRequest, Fields
 from router.settings import Adapt
 from router.translate import chat_request
 from router.upstream.model import ModelClient
@@ -26,37 +26,54 @@ PATHS: Mapping[Dialect, str] = {
     "responses": "/responses",
     "embeddings": "/embeddings",
 }
+LIMIT_FIELD: Mapping[Dialect, str] = {
+    "chat": "max_tokens",
+    "completions": "max_tokens",
+    "responses": "max_output_tokens",
+}
 _NO_ADAPT = Adapt()
 _OFF = (b"null", b"false")
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request as one model gets it. `hides_*`: what the gateway asked for and the client must not see."""
+    """A request as one model gets it. `hides_*`: what the gateway asked for and the client must not see.
+
+    `output_limit`: the longest answer that it allows, in tokens, where it says so.
+    """
 
     dialect: Dialect
     body: bytes
     stream: bool
     hides_usage: bool = False
     hides_logprobs: bool = False
+    output_limit: int | None = None
 
     @property
     def path(self) -> str:
         return PATHS[self.dialect]
 
 
-def outgoing(request: ClientRequest, model: ModelClient, *, scored: bool = False, background: bool = False) -> Outgoing:
-    """`request` for `model`. `scored`: its log-probabilities are needed; `background`: not streamed, chat if possible.
+def outgoing(
+    request: ClientRequest,
+    model: ModelClient,
+    *,
+    scored: bool = False,
+    background: bool = False,
+    bounded: bool = False,
+) -> Outgoing:
+    """`request` for `model`. `scored`: its log-probabilities are needed; `background`: not streamed, chat if possible;
+    `bounded`: the answer must have a limit, the model's own where the client set none.
 
     Raises BadRequest where a Responses request cannot be said in chat, or what has to be changed cannot be read.
     """
     try:
-        return _outgoing(request, model, scored, background)
+        return _outgoing(request, model, scored, background, bounded)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadRequest(f"the request body cannot be read: {error}", code="invalid_json") from None
 
 
-def _outgoing(request: ClientRequest, model: ModelClient, scored: bool, background: bool) -> Outgoing:
+def _outgoing(request: ClientRequest, model: ModelClient, scored: bool, background: bool, bounded: bool) -> Outgoing:
     dialect = _dialect(request, model, scored or background)
     translated = dialect != request.endpoint
     fields: Fields = chat_request(_decoded(request)) if translated else request.fields
@@ -72,10 +89,20 @@ def _outgoing(request: ClientRequest, model: ModelClient, scored: bool, backgrou
     hides_logprobs = scored and _raw(fields.get("logprobs")) in _OFF
     if hides_logprobs and dialect in ("chat", "completions"):
         changes["logprobs"] = True if dialect == "chat" else 1
+    longest = model.config.max_output_tokens
+    if bounded and longest is not None and dialect in LIMIT_FIELD and output_limit(fields) is None:
+        changes[LIMIT_FIELD[dialect]] = longest
     if not changes and not translated and fields is request.fields and _passes_as_it_came(request, model):
-        return Outgoing(dialect, request.body, stream)
-    body = msgspec.json.encode(_adapted({**fields, **changes}, model.config.adapt, dialect))
-    return Outgoing(dialect, body, stream, hides_usage and not translated, hides_logprobs)
+        return Outgoing(dialect, request.body, stream, output_limit=output_limit(fields) if bounded else None)
+    final = _adapted({**fields, **changes}, model.config.adapt, dialect)
+    limit = output_limit(final) if bounded else None
+    return Outgoing(dialect, msgspec.json.encode(final), stream, hides_usage and not translated, hides_logprobs, limit)
+
+
+def output_limit(fields: Fields) -> int | None:
+    """The largest output limit among a request's fields, in tokens."""
+    limits = [_raw(fields[name]) for name in OUTPUT_LIMITS if name in fields]
+    return max((int(limit) for limit in limits if limit.isdigit()), default=None)
 
 
 def _passes_as_it_came(request: ClientRequest, model: ModelClient) -> bool:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.record.metrics import PREFIX, Metrics
-from tests.support.gateway import RunningGateway, eventually, running_gateway, two_models
+from router.record.metrics import PREFIX, Metrics, RouteInfo
+from tests.support.gateway import API_KEY, RunningGateway, eventually, running_gateway, two_models
 from tests.support.scripted import Reply, ScriptedUpstream, Usage, failing
 
 NAMES = {
     *("requests", "decisions", "decision_seconds", "overhead_seconds", "request_seconds"),
     *("time_to_first_token_seconds", "time_per_output_token_seconds", "tokens", "cost_usd", "teacher_only_cost_usd"),
     *("usage_missing", "comparisons", "disagreements", "records_dropped", "upstream_healthy", "circuit_open"),
-    "in_flight",
+    *("in_flight", "pair_teacher_cost_usd", "pair_teacher_estimate_usd", "route_info"),
+}
+GPU_PRICE = {
+    "price_per_gpu_hour_usd": 2.5,
+    "gpus": 1,
+    "capacity": {"prefill_tokens_per_s": 20_000, "decode_tokens_per_s": 1_500},
 }
 CASCADE = {"kind": "cascade", "escalate_at": 0.5}
 
@@ -43,9 +49,9 @@ def test_names_carry_base_units_and_help() -> None:
             assert family.name.endswith("_seconds")
 
 
-def test_every_attribute_is_one_of_the_three_kinds() -> None:
+def test_every_attribute_is_one_of_the_three_kinds_or_collects_itself() -> None:
     metrics = Metrics()
-    kinds = [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram)]
+    kinds = [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram | RouteInfo)]
     assert len(kinds) == len(registered(metrics))
 
 
@@ -56,10 +62,15 @@ async def test_every_series_shows_up_under_mixed_traffic(
         teacher.url, student.url, policy=CASCADE, route={"audit": {"rate": 1.0, "max_in_flight": 1}}
     )
     for model in config["models"].values():
-        model |= {"supports": ["logprobs"], "retries": 1}
+        model |= {"supports": ["logprobs"], "retries": 1, "context_tokens": 512}
+    config["models"]["spare"] = {"base_urls": [teacher.url], "price": GPU_PRICE, "context_tokens": 512}
+    config |= {"redis": redis_url, "budgets": {"daily": {"window": "day", "limit_usd": 9, "target_usd": 8}}}
+    key = {"name": "ci", "sha256": sha256(API_KEY.encode()).hexdigest(), "requests_per_minute": 6}
+    config |= {"server": {"auth": "keys"}, "keys": [key]}
     long = Usage(20, 5, cached_tokens=4, reasoning_tokens=1)
     student.default = Reply("sure enough to be served", usage=long, token_logprob=-0.01)
     async with running_gateway(config, redis_url=redis_url) as gateway:
+        gateway.http.headers["authorization"] = f"Bearer {API_KEY}"
         for stream in (False, True):
             await gateway.ask("chat", stream=stream)
             await gateway.idle()
@@ -71,8 +82,9 @@ async def test_every_series_shows_up_under_mixed_traffic(
         student.script(Reply("no usage", usage=None, token_logprob=-0.01))
         await gateway.ask("chat")
         await gateway.idle()
-        await eventually(lambda: PREFIX + "in_flight" in exposed(gateway), "the gauges")
-        assert registered(gateway.gateway.metrics) <= exposed(gateway)
+        while (await gateway.ask("chat")).status_code != 429:
+            await gateway.idle()
+        await eventually(lambda: registered(gateway.gateway.metrics) <= exposed(gateway), "every series")
         page = await gateway.http.get("/metrics")
         assert page.headers["content-type"].startswith("text/plain")
         assert gateway.metric("tokens_total", kind="cached_input") >= 4

@@ -13,7 +13,7 @@ import pytest
 
 from router.ledger.pricing import NANO_PER_USD, PriceList, price_list
 from router.ledger.pricing import Usage as Tokens
-from router.settings import Price
+from router.price_settings import Price
 from tests.support.gateway import (
     PATHS,
     STUDENT_PRICE,
@@ -27,8 +27,8 @@ from tests.support.raw_client import RawClient
 from tests.support.scripted import CLOSE, Fault, Reply, ScriptedUpstream, Step, Usage, failing
 
 PRICES: dict[str, PriceList] = {
-    "teacher": price_list(Price(**TEACHER_PRICE)),
-    "student": price_list(Price(**STUDENT_PRICE)),
+    "teacher": price_list(Price.model_validate(TEACHER_PRICE)),
+    "student": price_list(Price.model_validate(STUDENT_PRICE)),
 }
 ENDPOINTS = ("chat", "completions", "responses")
 CACHED = Usage(prompt_tokens=100, completion_tokens=7, cached_tokens=40, reasoning_tokens=3)

@@ -211,7 +211,8 @@ async def test_a_model_that_is_gone_leaves_no_gauge_behind(config: Json, tmp_pat
         del config["models"]["third"]
         change(path, config)
         await reloaded(gateway)
-        assert 'model="third"' not in exposition(gateway)
+        for gauge in ("upstream_healthy", "circuit_open", "in_flight"):
+            assert f'{gauge}{{model="third"' not in exposition(gateway)
 
 
 async def test_a_key_that_is_removed_stops_working(config: Json, tmp_path: Path) -> None:

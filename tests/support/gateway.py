@@ -33,6 +33,7 @@ from router.evidence.spool import read_spool
 from router.evidence.writer import AGREEMENTS, DECISIONS, DISAGREEMENTS
 from router.gateway import Gateway
 from router.ledger.pricing import NANO_PER_USD
+from router.ledger.status import declare_nothing
 from router.record.row import DecisionRow, decode_row
 from router.settings import parse
 
@@ -190,7 +191,8 @@ class RunningGateway:
         rows = await self.all_rows()
         spent = sum(sum(row.c.values()) for row in rows)
         assert round(self.metric("cost_usd_total") * NANO_PER_USD) == spent
-        strangers = self.metric("decisions_total", reason="invalid_api_key")  # nobody to write a row for
+        # nobody to write a row for
+        strangers = sum(self.metric("decisions_total", reason=r) for r in ("invalid_api_key", "service_unavailable"))
         assert self.metric("requests_total") - strangers == sum(1 for row in rows if row.o != "shadow")
 
 
@@ -199,9 +201,11 @@ def _read_stream(url: str, stream: str) -> list[bytes]:
         return [fields[b"r"] for _, fields in client.xrange(stream)]
 
 
-def _flush(url: str) -> None:
+def flush(url: str) -> None:
+    """Empty, and as if it had just been started for this gateway alone."""
     with redis.Redis.from_url(url) as client:
         client.flushdb()
+    declare_nothing(url)
 
 
 @asynccontextmanager
@@ -212,13 +216,18 @@ async def running_gateway(
     environ: Mapping[str, str] | None = None,
     config_path: Path | None = None,
 ) -> AsyncIterator[RunningGateway]:
-    """`config`: parsed YAML, complete but for `evidence`. `redis_url`: emptied first; None: rows go to the spool."""
+    """`config`: parsed YAML, complete but for `evidence` and `ledger`. `redis_url`: emptied first; None: rows go to the
+    spool."""
     tasks = asyncio.all_tasks()
     with tempfile.TemporaryDirectory() as folder:
         spool = Path(folder) / "spool"
-        config = {"evidence": {"spool_dir": str(spool)}, **config}
+        config = {
+            "evidence": {"spool_dir": str(spool)},
+            **config,
+            "ledger": {"state_dir": str(Path(folder) / "ledger"), **config.get("ledger", {})},
+        }
         if redis_url:
-            await asyncio.to_thread(_flush, redis_url)
+            await asyncio.to_thread(flush, redis_url)
         app = create_app(parse(json.dumps(config), environ or {}), redis_url=redis_url, config_path=config_path)
         async with _served(app) as url:
             http = httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, verify=NO_CERTIFICATES)

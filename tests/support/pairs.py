@@ -9,8 +9,8 @@ from policies.base import Arm
 from router.evidence.records import ArmAnswer, PairRecord, VerdictRecord
 from router.evidence.spool import Spool
 from router.evidence.writer import AGREEMENTS, DECISIONS, DISAGREEMENTS
+from router.price_settings import Price
 from router.record.row import VERSION, DecisionRow, encode_row
-from router.settings import Price
 
 PRICES = {"teacher": Price(input=2, output=8), "student": Price(input=0.2, output=0.8)}
 MEGABYTE = 1024 * 1024

@@ -101,6 +101,7 @@ class Router:
                 [*COMMAND, "serve", "--config", str(self.path), "--port", str(self.port), *self._arguments],
                 stdout=log,
                 stderr=log,
+                cwd=self.path.parent,
                 env=environment(),
                 start_new_session=True,
             )

@@ -14,7 +14,7 @@ import pytest
 from router.evidence.redis import connect
 from router.evidence.spool import Spool, read_spool
 from router.evidence.writer import AGREEMENTS, DECISIONS, DISAGREEMENTS, EvidenceWriter
-from router.record.metrics import Metrics
+from router.record.metrics import DROP_REASONS, Metrics
 from router.settings import Config, Evidence, Secrets, Settings
 from tests.router.evidence.conftest import RedisProcess
 from tests.support.gateway import eventually, two_models
@@ -43,6 +43,9 @@ class Writing:
             rf'^distill_router_{name}_total{{\w+="{label}"}} (\S+)', self.metrics.exposition().decode(), re.MULTILINE
         )
         return float(found[1]) if found else 0.0
+
+    def dropped(self) -> float:
+        return sum(self.counted("records_dropped", reason) for reason in DROP_REASONS)
 
     def files(self) -> list[Path]:
         return list(self.folder.iterdir())

@@ -1,0 +1,1 @@
+"""What runs beside the gateway: Prometheus rules and Grafana dashboards."""

@@ -1,0 +1,1 @@
+"""Rate limits: token buckets in Redis, of which each worker leases slices."""
