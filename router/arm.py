@@ -145,8 +145,10 @@ async def open_arm(
     try:
         reply = await model.open(out.path, headers, out.body, stream=out.stream, leash=leash, attempts=attempts)
     except BaseException:
-        _charge_tries(bill, model, prices, hold, Usage(estimate, 0), attempts, tried)
-        if hold:
+        lost = _charge_tries(bill, model, prices, hold, Usage(estimate, 0), attempts, tried)
+        if hold and lost and not (out.stream or model.config.stops_on_hangup):
+            hold.presume()  # the model may have written all of an answer that nobody waited for
+        elif hold:
             hold.release()
         raise
     _charge_tries(bill, model, prices, hold, Usage(estimate, 0), attempts, tried)
@@ -164,8 +166,8 @@ def _charge_tries(
     usage: Usage,
     attempts: Attempts,
     before: tuple[int, int],
-) -> None:
-    """Tries without an answer that the model may have worked on, paid from the call's reservation."""
+) -> int:
+    """Tries without an answer that the model may have worked on, paid from the call's reservation; how many."""
     lost: tuple[tuple[Origin, int], ...] = (
         ("retry", attempts.timeouts - before[0]),
         ("cancelled", attempts.cut_off - before[1]),
@@ -176,6 +178,7 @@ def _charge_tries(
             charge.settle(origin, usage, estimated=True)
             if hold:
                 hold.take(charge.cost_nano)
+    return sum(count for _, count in lost)
 
 
 def _read_complete(call: ArmCall) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import redis
+
 from router.errors import ConfigError
 from router.lifeline import background_child, stop
 
@@ -104,8 +106,16 @@ def _lock(data_dir: Path) -> IO[bytes]:
 
 
 def _wait(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
+    """Until it answers: with a large append-only file it listens some time before it has read it."""
     deadline = time.monotonic() + START_S
-    while not socket.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise ConfigError(f"redis: the bundled server did not start; see {log}")
-        time.sleep(0.01)
+    with redis.Redis(unix_socket_path=str(socket)) as client:
+        while not (socket.exists() and _answers(client)):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ConfigError(f"redis: the bundled server did not start; see {log}")
+            time.sleep(0.01)
+
+
+def _answers(client: redis.Redis) -> bool:
+    with contextlib.suppress(redis.ConnectionError):  # loading is one of them
+        return bool(client.ping())
+    return False

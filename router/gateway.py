@@ -8,7 +8,6 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Collection
 from pathlib import Path
 
 from router.client import unique_id
@@ -25,6 +24,7 @@ from router.record.metrics import Metrics
 from router.record.recorder import Recorder
 from router.runtime import Runtime
 from router.settings import LAST_GOOD, Settings, load
+from router.tasks import end
 from router.upstream.model import ModelClient
 
 log = logging.getLogger("distill_router")
@@ -92,20 +92,21 @@ class Gateway:
         self.ready = True
 
     async def close(self) -> None:
-        """Finish the audits, flush the evidence, close the connections."""
+        """Finish the audits, flush the evidence, close the connections; whatever one of them does, all are closed."""
         self.ready = False
-        await _cancel(self._tasks)
-        await self.auditor.close(AUDITS_DRAIN_S)
-        await self.ledger.close()
-        await self.gpu_bill.close()
-        await self.limits.close()
-        if self.keys:
-            await self.keys.close()
-        if self.ledger_redis:
-            await self.ledger_redis.aclose()
-        await self.writer.close()
-        await _cancel(self._retiring)
-        await self.runtime.close()
+        await end(self._tasks)
+        async with contextlib.AsyncExitStack() as last_to_first:
+            last_to_first.push_async_callback(self.runtime.close)
+            last_to_first.push_async_callback(end, self._retiring)
+            last_to_first.push_async_callback(self.writer.close)
+            if self.ledger_redis:
+                last_to_first.push_async_callback(self.ledger_redis.aclose)
+            if self.keys:
+                last_to_first.push_async_callback(self.keys.close)
+            last_to_first.push_async_callback(self.limits.close)
+            last_to_first.push_async_callback(self.gpu_bill.close)
+            last_to_first.push_async_callback(self.ledger.close)
+            last_to_first.push_async_callback(self.auditor.close, AUDITS_DRAIN_S)
 
     async def reload(self) -> bool:
         """Read the file again and switch to it; a bad file changes nothing. Running requests keep what they had."""
@@ -219,9 +220,3 @@ def _replace(path: Path, text: str) -> None:
     fresh = path.with_suffix(f".{os.getpid()}")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)
-
-
-async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

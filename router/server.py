@@ -28,7 +28,7 @@ from router.errors import BadRequest, ConfigError, RouterError
 from router.ledger.journal import journals
 from router.ledger.status import declare_nothing
 from router.lifeline import end_with_parent, held_hangup, hold_hangup
-from router.settings import LAST_GOOD, Settings, load, open_to_all, share_metrics_dir
+from router.settings import LAST_GOOD, Settings, load, open_to_all, share_metrics_dir, warnings
 
 log = logging.getLogger("distill_router")
 
@@ -132,7 +132,7 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
         signal.signal(number, _exit)
     hold_hangup()  # until there is somebody to reload
     logging.config.dictConfig(LOGGING)
-    if warning := open_to_all(server, host):
+    for warning in filter(None, [open_to_all(server, host), *warnings(settings.config)]):
         log.warning(warning)
     with (
         contextlib.closing(_bind(host, port)) as listener,

@@ -147,6 +147,9 @@ class Model(Block):
     price: Prices
     context_tokens: int | None = Field(default=None, ge=1)
     max_output_tokens: int | None = Field(default=None, ge=1)
+    stops_on_hangup: bool = Field(
+        default=False, description="stops work on an answer that does not stream when nobody waits (vLLM does)"
+    )
     template_tokens: int = Field(default=256, ge=0, description="most that a chat template adds to the prompt")
     media_tokens: int = Field(default=4096, ge=0, description="most that one image, sound or file takes")
     bytes_per_token: float = Field(default=3.0, gt=0, le=64, description="for estimates before a call")
@@ -398,6 +401,18 @@ def open_to_all(server: Server, host: str) -> str | None:
     if server.auth != "none" or _is_loopback(host):
         return None
     return f"server.auth is none: anyone who reaches {host} may call, with every permission"
+
+
+def warnings(config: Config) -> list[str]:
+    """Budgets of a key or tenant that the file does not have: perhaps a slip, perhaps a key that is in Redis."""
+    keys = {key.name for key in config.keys}
+    known = {"key": keys, "tenant": {*config.tenants, *(key.tenant for key in config.keys)}}
+    return [
+        f"budgets.{name}.{budget.kind}: this file has no {budget.kind} '{budget.member}'; "
+        f"it has: {', '.join(sorted(known[budget.kind])) or 'none'}. Without a key in Redis it limits nobody"
+        for name, budget in config.budgets.items()
+        if budget.kind in known and budget.member and budget.member not in known[budget.kind]
+    ]
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,12 +9,22 @@ import yaml
 from router.errors import ConfigError
 
 MERGE_TAG = "tag:yaml.org,2002:merge"
-# What PyYAML's own constructors raise on texts such as `!!int x`, `2024-99-99` or a mapping used as a key.
+# What PyYAML itself raises on texts such as `!!int x`, `2024-99-99`, a mapping used as a key, or `"\UFFFFFFFF"`.
 BROKEN_VALUE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, which YAML would silently resolve to the last."""
+    """SafeLoader that refuses a key given twice, which YAML would silently resolve to the last.
+
+    What a value's constructor refuses is said with its line.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except BROKEN_VALUE as error:
+            line = node.start_mark.line + 1
+            raise ConfigError(f"line {line}: not YAML: a value that its type does not allow: {error}") from error
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from weakref import WeakKeyDictionary
 
 import redis.asyncio as aioredis
 from fastapi import APIRouter, Query, Request
 
 from router.api.budgets import budgets_of
 from router.auth import Caller
-from router.errors import BadRequest, Conflict, Unavailable
+from router.errors import BadRequest, Conflict, TooManyRequests, Unavailable
 from router.evidence.redis import Unreachable
 from router.gateway import Gateway
 from router.ledger.names import HOUR_S, TEACHER_ONLY, hour_key
@@ -24,10 +26,15 @@ router = APIRouter()
 
 DAYS = 30
 MAX_DAYS = 400
+DAYS_OF_ALL = 31  # more is for the permission `admin`
 DAY_S = 86_400
-HOURS_A_CALL = 6  # a script holds up everybody else
+HOURS_A_CALL = 1  # a script holds up everybody else
 ROUTE, TENANT, KEY, MODEL, ORIGIN = range(5)
+BUSY_S = 1  # what a second call of a key is told to wait
 NOT_SPENT = frozenset({TEACHER_ONLY, "gpu_bill"})
+
+# Keys that a call of each gateway is running for: a sum is many scripts, and each holds up the ledger's.
+_running: WeakKeyDictionary[Gateway, set[str]] = WeakKeyDictionary()
 
 # KEYS: hours. ARGV[1]: what a field must contain. Gives fields and values, so that only what matters is sent.
 MATCHING = """
@@ -59,6 +66,8 @@ async def usage(
         raise BadRequest("ask for a key or a tenant, not for both", param="tenant")
     if tenant is not None or key not in (None, caller.name):
         caller.require("admin", "the usage of others")
+    if days > DAYS_OF_ALL:
+        caller.require("admin", f"usage of more than {DAYS_OF_ALL} days")
     if gateway.ledger_redis is None:
         raise Conflict("usage is summed up in Redis, and none is configured: set `redis`")
     name = caller.name if key is None else key
@@ -66,7 +75,8 @@ async def usage(
     today = datetime.fromtimestamp(time.time(), UTC).date()
     first = today - timedelta(days=days - 1)
     try:
-        spent = [await _day(gateway.ledger_redis, first + timedelta(days=n), *whose) for n in range(days)]
+        with _one_at_a_time(gateway, caller.name):
+            spent = [await _day(gateway.ledger_redis, first + timedelta(days=n), *whose) for n in range(days)]
         subject = gateway.runtime.authenticator.named(name) if tenant is None else None
         budgets = await budgets_of(gateway, subject) if subject else []
     except Unreachable as error:
@@ -81,6 +91,19 @@ async def usage(
         "limits": _limits(subject),
         "budgets": budgets,
     }
+
+
+@contextmanager
+def _one_at_a_time(gateway: Gateway, key: str) -> Iterator[None]:
+    """Raises TooManyRequests while another call of the key runs."""
+    running = _running.setdefault(gateway, set())
+    if key in running:
+        raise TooManyRequests("another usage call of this key is running; wait for its answer", retry_after_s=BUSY_S)
+    running.add(key)
+    try:
+        yield
+    finally:
+        running.discard(key)
 
 
 Spent = Counter[tuple[str, str]]  # nano-USD by model and origin

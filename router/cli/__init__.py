@@ -79,7 +79,7 @@ def check(
     import yaml
 
     from router.errors import ConfigError
-    from router.settings import Config, load, masked, open_to_all
+    from router.settings import Config, load, masked, open_to_all, warnings
 
     if schema:
         typer.echo(json.dumps(Config.model_json_schema(), indent=2))
@@ -92,7 +92,8 @@ def check(
     except ConfigError as error:
         raise _bad_config(config, error) from None
     typer.echo(yaml.safe_dump(masked(settings), sort_keys=False), nl=False)
-    if warning := open_to_all(settings.config.server, settings.config.server.host):
+    server = settings.config.server
+    for warning in filter(None, [open_to_all(server, server.host), *warnings(settings.config)]):
         typer.echo(f"{config}: warning: {warning}", err=True)
 
 
@@ -205,7 +206,7 @@ def report(
     since: Annotated[str, typer.Option(help="24h, 7d, 4w back, or a date: 2026-11-01, 2026-11-01T09:00.")] = "7d",
     until: Annotated[str | None, typer.Option(help="Likewise; what begins then is left out. Default: now.")] = None,
     timezone: Annotated[str, typer.Option(help="Of dates and days, such as Europe/Berlin.")] = "UTC",
-    by: Annotated[str, typer.Option(help="Lines for each of these.")] = "day,route,tenant,model,origin",
+    by: Annotated[str, typer.Option(help="Lines for each of these; also key.")] = "day,route,tenant,model,origin",
     output: Annotated[Literal["table", "csv", "parquet", "json"], typer.Option("--format")] = "table",
     out: Annotated[Path | None, typer.Option(help="A file that is not there yet. Default: standard output.")] = None,
     metrics: Annotated[
@@ -215,7 +216,7 @@ def report(
     api_key_file: Annotated[Path | None, typer.Option(help="Holds an admin key, where /metrics wants one.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 3 when the books differ.")] = False,
 ) -> None:
-    """Money by day, route, tenant, model and origin, beside what the teacher alone would have cost.
+    """Money by day, route, tenant, key, model and origin, beside what the teacher alone would have cost.
 
     It ends with whether the decision rows, Redis' hourly sums and the gateways' counters agree.
     """
@@ -253,8 +254,8 @@ def calibrate(
     concurrency: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Requests at a time; left out: searched for.")
     ] = None,
-    price_per_gpu_hour_usd: Annotated[
-        float | None, typer.Option(min=0, help="For the printed block; default: as configured.")
+    gpu_hour_usd: Annotated[
+        float | None, typer.Option(min=0, help="Of one GPU, for the printed block; default: as configured.")
     ] = None,
     gpus: Annotated[float | None, typer.Option(min=0, help="For the printed block; default: as configured.")] = None,
     json: Json = False,
@@ -263,7 +264,7 @@ def calibrate(
     from router.cli.calibrate import CalibrationError, Machines, run_calibrate
     from router.errors import ConfigError
 
-    machines = Machines(price_per_gpu_hour_usd, gpus)
+    machines = Machines(gpu_hour_usd, gpus)
     try:
         typer.echo(run_calibrate(config, model, seconds, concurrency, machines, as_json=json))
     except ConfigError as error:

@@ -408,6 +408,7 @@ def _yaml(measured: Calibration, config: Model, machines: Machines) -> str:
         f"# {measured.model} at {_shown(config)}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         _measured("prefill", measured.prefill, f"prompts of {measured.prefill.input_tokens} tokens"),
         _measured("decode", measured.decode, f"answers of {measured.decode.output_tokens} tokens"),
+        *_why_decode_differs(measured),
         *_costs(block),
         yaml.safe_dump({"models": {measured.model: {"price": block}}}, sort_keys=False).rstrip(),
     ]
@@ -419,6 +420,18 @@ def _measured(phase: Phase, measurement: Measurement, requests: str) -> str:
     search = ", ".join(f"{level.concurrency}: {level.rate(phase):.0f}" for level in measurement.levels)
     searched = f"; tokens/s by requests at a time: {search}" if search else ""
     return f"# {phase}: {last.rate(phase):.0f} tokens/s with {requests}, {last.concurrency} at a time{searched}"
+
+
+def _why_decode_differs(measured: Calibration) -> list[str]:
+    """See `decode_rate`."""
+    observed = measured.decode.last.output_tokens_per_s
+    share = 1 - observed / measured.decode_tokens_per_s
+    if _significant(observed) == _significant(measured.decode_tokens_per_s):
+        return []
+    return [
+        f"# decode_tokens_per_s is more than these {observed:.0f}: the prompts of this measurement took {share:.1%} of "
+        "its time, and a request pays for its prompt by itself"
+    ]
 
 
 def _costs(block: dict[str, Any]) -> list[str]:

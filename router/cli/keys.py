@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 PERIOD = re.compile(r"([1-9][0-9]{0,5})([mhd])")
 PERIODS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+COLUMNS = ("name", "tenant", "routes", "permissions", "per minute", "budgets", "created", "expires", "source")
+UNBOUNDED = 100_000  # columns of a file or a pipe: more than any table has
 BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?)/([a-z0-9]+)")
 
 
@@ -68,10 +71,18 @@ def run_list(config_path: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(keys, indent=2))
         return
-    table = Table("name", "tenant", "routes", "permissions", "per minute", "budgets", "created", "expires", "source")
+    console = Console() if sys.stdout.isatty() else Console(width=UNBOUNDED)
+    console.print(as_table(keys))
+
+
+def as_table(keys: Sequence[dict[str, Any]]) -> Table:
+    """As wide as its content; where there is less room, cells are folded, not cut."""
+    table = Table()
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
     for key in keys:
         table.add_row(*_cells(key))
-    Console().print(table)
+    return table
 
 
 def run_revoke(config_path: Path, name: str) -> str:

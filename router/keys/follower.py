@@ -14,6 +14,7 @@ from router.evidence.redis import Unreachable
 from router.keys.record import KeyRecord
 from router.keys.store import UNKNOWN_VERSION, KeyStore, Snapshot
 from router.record.metrics import Metrics
+from router.tasks import end
 
 log = logging.getLogger("distill_router.keys")
 
@@ -44,8 +45,7 @@ class KeyFollower:
 
     async def close(self) -> None:
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
 
     def apply(self, authenticator: Authenticator) -> None:
         """Tell an authenticator the keys that are known."""

@@ -39,8 +39,7 @@ class Charge:
         self.estimated = estimated
         self.cost_nano = self.prices.cost(usage)
         if self.hold is not None:
-            self.hold.take(self.cost_nano)
-            self.hold.release()
+            self.hold.settle(self.cost_nano)
 
 
 @dataclass(slots=True)

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.ledger.journal import Entry, Journal, JournalFull
-from router.ledger.lease import Account, Cells, Hold, Lease, Standing
+from router.ledger.lease import Account, Cells, Hold, Lease, Standing, State
 from router.ledger.names import HOUR_S, hour_field, hour_key
 
 SLACK_TALKS = 4  # a lease has slack for what so many talks' intervals take
 PACE_DECAY = 0.7
-NUMBERS = 9  # what TALK answers for each lease
+NUMBERS = 10  # what TALK answers for each lease
+MOST_LEASES = 400  # a talk speaks of, so that it is over soon; the others have their turn at the next
 HEAD = 3
 FOLD_AFTER_S = 900  # hours whose requests have certainly ended are folded
 LAST_NUMBER = 2**52  # of a worker's last words, so that whoever speaks them, they are heard once
@@ -48,7 +49,7 @@ class Talk:
 
     number: int
     body: dict[str, Any]
-    leases: list[tuple[Lease, tuple[int, int, int]]] = field(default_factory=list)
+    leases: list[tuple[Lease, State]] = field(default_factory=list)
     tallies: list[tuple[Tally, int]] = field(default_factory=list)
 
 
@@ -70,8 +71,9 @@ class Book:
         self._number = 0
         self._run: str | None = None
         self._heard_all = 0.0
+        self.behind = False
         self._accounts: dict[tuple[str, str, str, str], Account] = {}
-        self._active: set[Account] = set()
+        self._active: dict[Account, None] = {}  # in order, so that a run can be repeated
         self._ended: dict[str, Lease] = {}
         self._tallies: dict[tuple[int, str, str, str, str, str], Tally] = {}
         self._dirty: list[Tally] = []
@@ -103,7 +105,7 @@ class Book:
         for lease in leases:
             lease.reserve(amount)
             if not lease.account.demand:
-                self._active.add(lease.account)
+                self._active[lease.account] = None
             lease.account.demand += amount
         return Hold(tuple(leases), amount)
 
@@ -128,7 +130,7 @@ class Book:
         if fresh.limit_nano < kept.limit_nano and kept.lease:
             self._lower(kept.lease, 0)
         kept.budget, kept.limit_nano = fresh.budget, fresh.limit_nano
-        self._active.add(kept)
+        self._active[kept] = None
         return kept
 
     def accounts(self) -> list[Account]:
@@ -138,7 +140,7 @@ class Book:
         """The budget is no longer configured: what is leased goes back."""
         self._end(account)
         self._accounts.pop(account.place)
-        self._active.discard(account)
+        self._active.pop(account, None)
         account.dropped = True
 
     def _current(self, account: Account, now: float) -> Lease:
@@ -158,6 +160,7 @@ class Book:
                 self._ended[key] = lease  # so that it is spoken of
             else:
                 lease.account = account
+                self._active[account] = None  # it may have taken over what is to be said or given back
         account.lease = lease
         return lease
 
@@ -187,21 +190,24 @@ class Book:
 
     def talk(self, now: float, needs: Sequence[Need] = ()) -> Talk | None:
         """What there is to say, and what is wanted; None where nothing is."""
-        everything = now - self._heard_all >= self._refresh_s
+        everything = not 0 <= now - self._heard_all < self._refresh_s  # a clock may be set back
         if everything:
             self._end_past(now)
-        entries = [*self._wishes(needs, now, everything)]
-        wished = {lease for lease, _, _ in entries}
-        over = [lease for lease in self._ended.values() if lease not in wished]
-        entries += [(lease, 0, 0) for lease in over if self._lower(lease, 0) or _unsaid(lease)]
+        wishes = dict(self._wishes(needs, now, everything))
+        wishes |= {lease: 0 for lease in self._ended.values() if lease not in wishes and self._has_news(lease)}
         self._begin_folds(now)
-        if not (entries or self._dirty or self._folding):
-            return None
+        wishes = self._in_turn(wishes, needs, now)
+        if not (wishes or self._dirty or self._folding or (everything and self._accounts)):
+            return None  # else at least a sign of life, whose answer says whether Redis has started anew
         if everything:
             self._heard_all = now
         self._number += 1
         talk = Talk(self._number, {"windows": [], "hours": [hour_key(hour) for hour in self._folding]})
-        talk.body["leases"] = [self._lease_entry(talk, *entry) for entry in entries]
+        talk.body["leases"] = [self._lease_entry(talk, lease, ahead) for lease, ahead in wishes.items()]
+        place = {lease: number for number, lease in enumerate(wishes, start=1)}
+        talk.body["needs"] = [
+            [need.amount, *(place[self._current(account, now)] for account in need.accounts)] for need in needs
+        ]
         talk.body["sums"] = self._sums(talk)
         return talk
 
@@ -244,20 +250,28 @@ class Book:
         yield from self._ended.values()
         yield from (account.lease for account in self._accounts.values() if account.lease)
 
-    def _wishes(self, needs: Sequence[Need], now: float, everything: bool) -> Iterator[tuple[Lease, int, int]]:
-        """The leases to speak of, with the least and the most to ask for. Accounts that nobody uses are left alone."""
-        wanted: dict[Account, list[int]] = {}
-        for need in needs:
-            for account in need.accounts:
-                wanted.setdefault(self._current(account, now).account, []).append(need.amount)
-        self._active = {account for account in self._active if not account.dropped} | wanted.keys()
+    def _wishes(self, needs: Sequence[Need], now: float, everything: bool) -> Iterator[tuple[Lease, int]]:
+        """The leases to speak of, with what to ask for in advance. Accounts that nobody uses are left alone."""
+        wanted = {self._current(account, now).account: None for need in needs for account in need.accounts}
+        self._active = {account: None for account in self._active if not account.dropped} | wanted
         for account in [*self._active]:
             lease = self._current(account, now)
-            least, most = self._wish(account, lease, wanted.get(account), now)
-            if most or everything or lease.slack or _unsaid(lease):
-                yield lease, least, most
-            elif not lease.holds and now - account.idle_since > self._idle_s and not account.pinned:
-                self._active.discard(account)
+            ahead = self._wish(account, lease, account in wanted, now)
+            if account in wanted or ahead or everything or lease.slack or _unsaid(lease):
+                yield lease, ahead
+            elif not lease.holds and abs(now - account.idle_since) > self._idle_s and not account.pinned:
+                del self._active[account]
+
+    def _in_turn(self, wishes: dict[Lease, int], needs: Sequence[Need], now: float) -> dict[Lease, int]:
+        """As many as one talk takes: those that somebody waits for, then those that were heard of longest ago."""
+        self.behind = len(wishes) > MOST_LEASES
+        if not self.behind:
+            return wishes
+        first = {self._current(account, now) for need in needs for account in need.accounts}
+        order = sorted(
+            wishes, key=lambda lease: (lease not in first, lease.said is not None, lease.account.standing.at)
+        )
+        return {lease: wishes[lease] for lease in order[: max(MOST_LEASES, len(first))]}
 
     def _end_past(self, now: float) -> None:
         """Leases of windows that are over, also of accounts that nobody uses."""
@@ -265,19 +279,23 @@ class Book:
             if account.lease and now >= account.lease.window.end:
                 self._end(account)
 
-    def _wish(self, account: Account, lease: Lease, amounts: list[int] | None, now: float) -> tuple[int, int]:
-        """What to ask for. Slack beyond what the pace explains is given back on the way."""
+    def _wish(self, account: Account, lease: Lease, wanted: bool, now: float) -> int:
+        """What to ask for beside the needs. Slack beyond what the pace explains is given back on the way.
+
+        Where somebody waits all slack goes back: what several workers keep of it would each be too little for a call,
+        and whoever waits for several budgets must not hold one of them while another is short.
+        """
         target = self._slack_for(account, lease, now)
-        if amounts:
-            slack = max(0, lease.slack)
-            if sum(amounts) <= slack:  # they wait for other budgets
-                return 0, 0
-            return max(1, min(amounts) - slack), max(1, sum(amounts) + target - slack)
+        if wanted:
+            self._lower(lease, 0)
+            return target
         if lease.slack > 2 * target:
             self._lower(lease, target)
-        if lease.slack < target // 2:
-            return 1, target - lease.slack
-        return 0, 0
+        return target - lease.slack if lease.slack < target // 2 else 0
+
+    def _has_news(self, lease: Lease) -> bool:
+        """Of a window that is over: it keeps no slack."""
+        return self._lower(lease, 0) or _unsaid(lease)
 
     def _slack_for(self, account: Account, lease: Lease, now: float) -> int:
         """How much a lease may hold unused: a few intervals' pace, within a fair share of what is left."""
@@ -286,7 +304,7 @@ class Book:
         account.pace = max(float(account.demand), PACE_DECAY * account.pace)
         account.demand = 0
         standing = account.standing
-        if standing.starved or standing.window != lease.window.start or now - account.idle_since > self._idle_s:
+        if standing.starved or standing.window != lease.window.start or abs(now - account.idle_since) > self._idle_s:
             return 0
         left = max(0, account.limit_nano - standing.ceiling)
         return int(min(SLACK_TALKS * account.pace, left / (2 * max(1, standing.workers))))
@@ -299,14 +317,14 @@ class Book:
         lease.ceiling = ceiling
         return True
 
-    def _lease_entry(self, talk: Talk, lease: Lease, least: int, most: int) -> list[Any]:
+    def _lease_entry(self, talk: Talk, lease: Lease, ahead: int) -> list[Any]:
         lease.ceiling = max(lease.ceiling, lease.spent + lease.reserved)  # overshoot, or a waived bound
-        state = _state(lease)
+        ceiling, spent, reserved, presumed = state = lease.state
         talk.leases.append((lease, state))
         account, window = lease.account, lease.window
         base = account.standing.base if account.standing.window == window.start else (0, 0)
-        others = [account.key(start) for start in window.rivals]
-        return [lease.key, *state, least, most, account.limit_nano, window.forgotten, *base, others]
+        held = [ceiling, spent, reserved, presumed]
+        return [lease.key, *held, ahead, account.limit_nano, window.forgotten, *base, window.rivals]
 
     def _sums(self, talk: Talk) -> list[list[Any]]:
         """Sums that changed, but none of an hour that is being folded: its fields must be gone first."""
@@ -317,18 +335,27 @@ class Book:
                 talk.tallies.append((tally, tally.value))
         return [[hour_key(hour), hour + self._sums_s, *values] for hour, values in by_hour.items()]
 
-    def _hear(self, lease: Lease, said: tuple[int, int, int], numbers: Sequence[int], now: float) -> None:
-        granted, ceiling, spent, presumed, slack, workers, starved, *base = numbers
+    def _hear(self, lease: Lease, said: State, numbers: Sequence[int], now: float) -> None:
+        granted, ceiling, spent, presumed, slack, workers, starved, base_ceiling, base_spent, oldest = numbers
         lease.ceiling += granted
-        lease.said = (said[0] + granted, said[1], said[2])
+        lease.said = (said[0] + granted, *said[1:])
         if lease is lease.account.lease:
             lease.account.standing = Standing(
-                lease.window.start, now, ceiling, spent, presumed, slack, workers, bool(starved), (base[0], base[1])
+                window=lease.window.start,
+                at=now,
+                ceiling=ceiling,
+                spent=spent,
+                presumed=presumed,
+                slack=slack,
+                workers=workers,
+                starved=bool(starved),
+                base=(base_ceiling, base_spent),
+                oldest=oldest,
             )
 
     def _say_all_again(self) -> None:
         """Redis has started anew and may have lost what it had been told."""
-        self._active.update(self._accounts.values())
+        self._active |= dict.fromkeys(self._accounts.values())
         for lease in self._leases():
             lease.said = None
         self._dirty = list(self._tallies.values())
@@ -367,29 +394,25 @@ def recovered(entries: Sequence[Entry]) -> list[Talk]:
     folding: list[str] = []
     for entry in entries:
         kind, expiry, rest = entry.name.split("|", 2)
-        first, second, _ = entry.counters
+        first, second, third = entry.counters
         if kind == "window":
-            windows.append([rest, first + second, first, second, 0, 0, 0, int(expiry), 0, 0, []])
+            windows.append([rest, first + second, first, second, third, 0, 0, int(expiry), 0, 0, []])
         elif second:
             folding.append(hour_key(int(rest.partition("|")[0])))
         else:
             hour, _, name = rest.partition("|")
             sums.append([hour_key(int(hour)), int(expiry), name, first])
-    body: dict[str, Any] = {"leases": windows, "sums": sums, "windows": [], "hours": []}
+    said: dict[str, Any] = {"leases": windows, "needs": [], "sums": sums, "windows": [], "hours": [], "end": 1}
     return [
-        Talk(LAST_NUMBER, {"leases": [], "sums": [], "windows": [], "hours": folding, "end": 1}),
-        Talk(LAST_NUMBER + 1, body | {"end": 1}),
+        Talk(LAST_NUMBER, _farewell([], folding)),
+        Talk(LAST_NUMBER + 1, said),
         Talk(LAST_NUMBER + 2, _farewell([window[0] for window in windows], [line[0] for line in sums])),
     ]
 
 
 def _farewell(windows: list[str], hours: list[str]) -> dict[str, Any]:
-    return {"leases": [], "sums": [], "windows": windows, "hours": hours, "end": 1}
-
-
-def _state(lease: Lease) -> tuple[int, int, int]:
-    return lease.ceiling, lease.spent, lease.reserved
+    return {"leases": [], "needs": [], "sums": [], "windows": windows, "hours": hours, "end": 1}
 
 
 def _unsaid(lease: Lease) -> bool:
-    return lease.said != _state(lease)
+    return lease.said != lease.state

@@ -31,6 +31,7 @@ MEDIA: dict[str, tuple[str, str | None]] = {
     "audio_url": ("audio_url", "url"),
     "image_embeds": ("image_embeds", None),
 }
+IMAGES = ("image_url", "input_image", "image_embeds")  # whose tokens have nothing to do with their bytes
 _MARKS = (b'o_url"', b'"image_embeds"')  # of those, what `ClientRequest.needs` does not look for
 _HIDDEN = re.compile(rb"\\u00[2-7]")  # an escaped letter could hide a mark
 _LIMITS: dict[Dialect, tuple[str, ...]] = {  # what each API reads; the others do not limit its answer
@@ -160,7 +161,7 @@ def _parts(messages: Any) -> Iterator[dict[str, Any]]:
 
 def _data_bytes(part: dict[str, Any]) -> int:
     kind = part.get("type")
-    if not isinstance(kind, str) or kind not in MEDIA:
+    if not isinstance(kind, str) or kind not in IMAGES:
         return 0
     name, inside = MEDIA[kind]
     data = part.get(name)

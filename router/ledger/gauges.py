@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from weakref import WeakKeyDictionary
 
 from router.budget_settings import rolling
-from router.ledger.lease import Account
+from router.ledger.lease import Account, Standing
 from router.ledger.pricing import NANO_PER_USD
 from router.record.metrics import Metrics
 
@@ -17,16 +18,20 @@ class BudgetGauges:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._shown = 0.0
+        self._shown_at = 0.0
+        self._shown: WeakKeyDictionary[Account, tuple[Standing, float, int]] = WeakKeyDictionary()
 
     def show(self, accounts: Iterable[Account], now: float) -> None:
         """Set the gauges and add to the counters, unless that was done a moment ago."""
-        if now - self._shown < EVERY_S:
+        if 0 <= now - self._shown_at < EVERY_S:
             return
-        self._shown = now
+        self._shown_at = now
         accounts = list(accounts)
         for account in accounts:
-            self._stand(account, now)
+            shown = self._shown.get(account)
+            if shown is None or shown[0] is not account.standing or shown[1] <= now or shown[2] != account.limit_nano:
+                self._shown[account] = (account.standing, account.window(now).end, account.limit_nano)
+                self._stand(account, now)
         self.count(accounts)
 
     def count(self, accounts: Iterable[Account]) -> None:

@@ -48,8 +48,13 @@ class Journal:
         self.path = folder / f"{worker}{SUFFIX}"
         fresh = folder / f"{worker}.fresh"
         self._file = fresh.open("w+b")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        os.posix_fallocate(self._file.fileno(), 0, SLOTS * SLOT_BYTES)  # a full disk must not kill a worker later
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            os.posix_fallocate(self._file.fileno(), 0, SLOTS * SLOT_BYTES)  # a full disk must not kill a worker later
+        except OSError:
+            self._file.close()
+            fresh.unlink(missing_ok=True)
+            raise
         self._map = mmap.mmap(self._file.fileno(), SLOTS * SLOT_BYTES)
         head = MAGIC + _boot()
         self._map[: len(head)] = head
@@ -80,7 +85,8 @@ class Journal:
         self.cells.release()
         self._map.close()
         if remove:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # found again, what is in it was said already
+                self.path.unlink(missing_ok=True)
         self._file.close()
 
 

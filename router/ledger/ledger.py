@@ -24,6 +24,7 @@ from router.ledger.lease import Account, Hold
 from router.ledger.names import HOUR_S, RUN, TEACHER_ONLY
 from router.ledger.pricing import NANO_PER_USD, usd
 from router.ledger.purse import Purse, Scopes
+from router.ledger.refusal import described, lost_budget, short_among, spent_among, was_just_full
 from router.ledger.scripts import TALK
 from router.record.metrics import Metrics
 from router.record.row import DecisionRow
@@ -32,11 +33,9 @@ from router.settings import Config
 log = logging.getLogger("distill_router.ledger")
 
 DECLARE_S = 3.0  # after a restart of Redis: every living worker talks several times in it
-FRESH_S = 1.0  # how long Redis' word that a budget is spent is believed without asking again
 REFRESH_S = 1.0
 HURRIED_S = 0.05  # between two talks while requests wait for money
 CLOSE_S = 3.0
-SHORTEST_RETRY_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +66,7 @@ class Ledger:
         self._talking_since: float | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._warned = False
 
     def _new_book(self, journal: Journal | None) -> Book:
         config = self._config
@@ -86,6 +86,9 @@ class Ledger:
         self.configure(config)
         self._metrics.ledger_up.set(1)  # until it is found away: a worker that has nothing to say never hears from it
         await self._turn()
+        if self._book.declaring_s:  # Redis was started a moment ago: what others hold is known then
+            await asyncio.sleep(self._book.declaring_s)
+            self._book.declaring_s = 0.0
         self._gauges.show(self._book.accounts(), time.time())
         self._task = asyncio.create_task(self._run(), name="ledger")
 
@@ -153,9 +156,13 @@ class Ledger:
 
     async def _obtain(self, accounts: tuple[Account, ...], amount: int) -> Hold:
         """Ask Redis, and wait a while for what other workers have leased or running calls have reserved."""
-        self._refuse_spent(accounts, amount)
+        now = time.time()
+        if refusal := spent_among(accounts, amount, now):
+            raise refusal
         if self._unheard():
             return self._without_redis(accounts, amount)
+        if was_just_full(accounts, amount, now):
+            raise short_among(accounts, amount, now)
         waiter = Waiter(Need(accounts, amount), asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self._wanted.set()
@@ -175,18 +182,12 @@ class Ledger:
         held = self._book.reserve(accounts, amount, time.time())
         if isinstance(held, Hold):
             return held
-        raise self._spent(held, amount)
+        raise short_among(accounts, amount, time.time())
 
     def _unheard(self) -> bool:
         """Whether Redis cannot be asked: it is away, hangs, or still collects what workers hold after its restart."""
         hangs = self._talking_since is not None and time.monotonic() - self._talking_since > self._config.wait_s / 2
         return self._away or hangs or self._book.declaring_s > 0
-
-    def _refuse_spent(self, accounts: tuple[Account, ...], amount: int) -> None:
-        now = time.time()
-        for account in accounts:
-            if account.is_spent(amount, now, FRESH_S):
-                raise self._spent(account, amount)
 
     def _without_redis(self, accounts: tuple[Account, ...], amount: int) -> Hold:
         """The leased rest is used up: as the budgets say for that."""
@@ -195,34 +196,15 @@ class Ledger:
         if isinstance(held, Hold):
             return held
         short = [account for account in accounts if not self._book.covers(account, amount, now)]
-        for account in short:
-            if account.budget.redis_loss != "allow":
-                raise BudgetSpent(
-                    f"{_described(account)}: Redis is away and what this worker had leased is used up",
-                    account.name,
-                    student=account.budget.redis_loss == "student",
-                    retry_after_s=SHORTEST_RETRY_S,
-                )
+        strict = [account for account in short if account.budget.redis_loss != "allow"]
+        if strict:
+            why = "Redis is away" if self._away else "Redis has just started and collects what workers hold"
+            raise lost_budget(min(strict, key=lambda account: account.budget.redis_loss == "student"), why)
         for account in short:
             self._metrics.budget_waived.labels(account.name).inc(amount / NANO_PER_USD)
             self.exhausted(account.name, "allow")
-            log.warning("%s: Redis is away, the bound is waived for $%s", _described(account), usd(amount))
+            log.warning("%s: Redis is away, the bound is waived for $%s", described(account), usd(amount))
         return self._book.reserve_anyway(accounts, amount, now)
-
-    def _spent(self, account: Account, amount: int) -> BudgetSpent:
-        now = time.time()
-        standing, window = account.standing, account.window(now)
-        gone = account.is_spent(amount, now, FRESH_S)
-        wait_s = max(SHORTEST_RETRY_S, window.frees - now) if gone else SHORTEST_RETRY_S
-        state = "is spent" if gone else "is reserved by running requests"
-        charged = standing.spent + standing.presumed if gone else standing.ceiling
-        return BudgetSpent(
-            f"{_described(account)} {state}: ${_short(charged)} of ${_short(account.limit_nano)} used, "
-            f"this request may cost ${_short(amount)}",
-            account.name,
-            student=account.budget.on_spent == "student",
-            retry_after_s=wait_s,
-        )
 
     # --- behind the request path
 
@@ -230,7 +212,7 @@ class Ledger:
         recover_at = time.monotonic() + self._config.lease_s
         while not self._closing:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HURRIED_S if self._waiters else self._config.sync_s):
+                async with asyncio.timeout(HURRIED_S if self._waiters or self._book.behind else self._config.sync_s):
                     await self._wanted.wait()
             self._wanted.clear()
             try:
@@ -263,6 +245,9 @@ class Ledger:
         self._metrics.ledger_up.set(1)
         self._metrics.ledger_syncs.labels("ok").inc()
         self._serve_waiters()
+        if self._book.unjournalled and not self._warned:
+            self._warned = True
+            log.warning("the journal is full: what this worker leases further on is presumed spent if it is killed")
 
     async def _say(self, talk: Talk) -> None:
         self._talking_since = time.monotonic()
@@ -295,8 +280,8 @@ class Ledger:
             held = self._book.reserve(waiter.need.accounts, waiter.need.amount, now)
             if isinstance(held, Hold):
                 waiter.granted.set_result(held)
-            elif held.is_spent(waiter.need.amount, now, FRESH_S):
-                waiter.granted.set_exception(self._spent(held, waiter.need.amount))
+            elif refusal := spent_among(waiter.need.accounts, waiter.need.amount, now):
+                waiter.granted.set_exception(refusal)
 
     async def _say_last_words(self) -> bool:
         """Whether Redis knows everything now."""
@@ -325,16 +310,7 @@ class Ledger:
                 return
             for talk in recovered(entries):
                 await self._send(path.stem, talk)
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            with contextlib.suppress(OSError):  # what is said twice changes nothing
+                await asyncio.to_thread(path.unlink, missing_ok=True)
             held = sum(entry.counters[1] for entry in entries if entry.name.startswith("window|"))
-            log.warning("worker %s died: settled from its journal, $%s presumed spent", path.stem, usd(held))
-
-
-def _described(account: Account) -> str:
-    kind = account.budget.kind or "key"
-    return f"budget '{account.name}'" + (f" of {kind} '{account.member}'" if account.member else "")
-
-
-def _short(nano: int) -> str:
-    """USD to what matters of it."""
-    return usd(nano).rstrip("0").rstrip(".") or "0"
+            log.warning("the journal of worker %s, which is gone, is settled: $%s presumed spent", path.stem, usd(held))

@@ -18,7 +18,8 @@ TEACHER_ONLY = "teacher_only"  # stands where an origin does, for the estimate o
 def window_key(budget: str, window: str, timezone: str, member: str, start: int) -> str:
     """Hash of one window of a budget: worker -> `ceiling spent reserved` (nano-USD).
 
-    The field `` is what workers that have ended left: their ceiling less what they spent is presumed spent.
+    The field `` is what workers that have ended left, `WORKER~` what calls of a living one may have cost that nobody
+    saw the end of: the ceiling less what was spent is presumed spent.
     """
     return f"{PREFIX}window:{json.dumps([budget, window, timezone, member])}:{start}"
 

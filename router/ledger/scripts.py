@@ -33,8 +33,9 @@ end
 """
 
 # KEYS[1]: RUN. ARGV: worker, number of the talk, lease in ms, time to declare in ms, and as JSON
-#   leases: [key, ceiling held, spent, reserved, least wanted, most wanted, limit, expiry, base ceiling, base spent,
-#            keys of the other parts that share the limit]
+#   leases: [key, ceiling held, spent, reserved, presumed spent, wanted in advance, limit, expiry, base ceiling,
+#            base spent, starts of the other parts that share the limit]
+#   needs:  [amount, numbers of leases], requests that wait: each is granted on all of its leases or on none
 #   sums:   [key, expiry, field, value, field, value, ...]
 #   folds:  window keys and hour keys whose values of this worker go under the empty name
 # A worker's own word on what it holds and spent always stands: it is cumulative, so that saying it again changes
@@ -71,6 +72,10 @@ local declaring = now < open_at
 for _, l in ipairs(body.leases) do
   redis.call('HSET', l[1], worker, string.format('%.0f %.0f %.0f', l[2], l[3], l[4]))
   redis.call('EXPIREAT', l[1], string.format('%.0f', l[8]))
+  if l[5] > 0 then
+    local forgiven = tonumber(redis.call('HGET', l[1], '*forgiven:' .. worker) or '0')
+    redis.call('HSET', l[1], worker .. '~', string.format('%.0f 0 0', math.max(0, l[5] - forgiven)))
+  end
   if declaring then
     local base = redis.call('HGET', l[1], '') or '0 0 0'
     local c, s = string.match(base, '^(%d+) (%d+)')
@@ -82,30 +87,51 @@ for _, l in ipairs(body.leases) do
 end
 
 local reply = {{1, id, declaring and open_at - now or 0}}
-for _, l in ipairs(body.leases) do
+local all, left, granted, short, oldest_of = {{}}, {{}}, {{}}, {{}}, {{}}
+for n, l in ipairs(body.leases) do
   local t = totals(l[1], worker)
-  local here = t.ceiling
-  for _, key in ipairs(l[11]) do
-    local other = totals(key, worker)
+  local prefix, start = string.match(l[1], '^(.*:)(%d+)$')
+  local oldest = tonumber(start)
+  for _, part in ipairs(l[11]) do
+    local other = totals(prefix .. string.format('%.0f', part), worker)
+    if other.ceiling > 0 and part < oldest then oldest = part end
     for name, value in pairs(other) do
       if name ~= 'alive' then t[name] = t[name] + value end
     end
   end
-  local granted, left = 0, l[7] - t.ceiling
-  if l[6] > 0 and not declaring then
-    if left >= l[5] then
-      granted = math.max(0, math.min(left, l[6]))
-    else
-      redis.call('HSET', l[1], '*starved', string.format('%.0f', now))
+  all[n], left[n], granted[n], oldest_of[n] = t, l[7] - t.ceiling, 0, oldest
+end
+
+local function fits(need)
+  local all_fit = true
+  for i = 2, #need do
+    if left[need[i]] - granted[need[i]] < need[1] then all_fit, short[need[i]] = false, true end
+  end
+  return all_fit
+end
+
+if not declaring then
+  for _, need in ipairs(body.needs) do
+    if fits(need) then
+      for i = 2, #need do granted[need[i]] = granted[need[i]] + need[1] end
     end
   end
-  if granted > 0 then
-    redis.call('HSET', l[1], worker, string.format('%.0f %.0f %.0f', l[2] + granted, l[3], l[4]))
+end
+
+for n, l in ipairs(body.leases) do
+  local t = all[n]
+  if short[n] then
+    redis.call('HSET', l[1], '*starved', string.format('%.0f', now))
+  elseif l[6] > 0 and not declaring then
+    granted[n] = granted[n] + math.max(0, math.min(left[n] - granted[n], l[6]))
+  end
+  if granted[n] > 0 then
+    redis.call('HSET', l[1], worker, string.format('%.0f %.0f %.0f', l[2] + granted[n], l[3], l[4]))
   end
   local starved = tonumber(redis.call('HGET', l[1], '*starved') or '0')
   local base_c, base_s = string.match(redis.call('HGET', l[1], '') or '0 0 0', '^(%d+) (%d+)')
-  local numbers = {{granted, t.ceiling + granted, t.spent, t.presumed, t.slack, t.alive,
-                   now - starved < 1000 and 1 or 0, tonumber(base_c), tonumber(base_s)}}
+  local numbers = {{granted[n], t.ceiling + granted[n], t.spent, t.presumed, t.slack, t.alive,
+                   now - starved < 1000 and 1 or 0, tonumber(base_c), tonumber(base_s), oldest_of[n]}}
   for _, value in ipairs(numbers) do reply[#reply + 1] = value end
 end
 
@@ -115,12 +141,15 @@ for _, sum in ipairs(body.sums) do
 end
 
 local function fold_window(key)
-  local mine = redis.call('HGET', key, worker)
-  if not mine then return end
-  local c, s, r = string.match(mine, '^(%d+) (%d+) (%d+)$')
-  local base_c, base_s = string.match(redis.call('HGET', key, '') or '0 0 0', '^(%d+) (%d+)')
-  redis.call('HSET', key, '', string.format('%.0f %.0f 0', base_c + c, base_s + s))
-  redis.call('HDEL', key, worker)
+  for _, name in ipairs({{worker, worker .. '~'}}) do
+    local mine = redis.call('HGET', key, name)
+    if mine then
+      local c, s = string.match(mine, '^(%d+) (%d+)')
+      local base_c, base_s = string.match(redis.call('HGET', key, '') or '0 0 0', '^(%d+) (%d+)')
+      redis.call('HSET', key, '', string.format('%.0f %.0f 0', base_c + c, base_s + s))
+      redis.call('HDEL', key, name)
+    end
+  end
 end
 
 local function fold_hour(key)
@@ -165,6 +194,9 @@ for _, key in ipairs(KEYS) do
     local c, s = string.match(all[i + 1], '^(%d+) (%d+) %d+$')
     if c and (all[i] == '' or redis.call('EXISTS', '{ALIVE}' .. all[i]) == 0) then
       freed = freed + c - s
+      if string.sub(all[i], -1) == '~' then
+        redis.call('HINCRBY', key, '*forgiven:' .. string.sub(all[i], 1, -2), c)
+      end
       redis.call('HSET', key, all[i], s .. ' ' .. s .. ' 0')
     end
   end

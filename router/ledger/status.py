@@ -20,7 +20,7 @@ from router.ledger.windows import Window, window_at
 class BudgetStatus:
     """One budget of one member ('' for all requests) in the current window; nano-dollars and Unix seconds.
 
-    `window_end`: of a rolling window, when the first money may come back. `reserved_nano`: leased to living workers.
+    `window_end`: None for a rolling window. `reserved_nano`: leased to living workers.
     `presumed_nano`: leased to workers that died, which nothing proves unspent.
     """
 
@@ -28,7 +28,7 @@ class BudgetStatus:
     member: str
     window: str
     window_start: int
-    window_end: int
+    window_end: int | None
     limit_nano: int
     target_nano: int | None
     spent_nano: int
@@ -54,8 +54,8 @@ async def read_status(
                 name,
                 member,
                 budget.window,
-                window.start,
-                window.frees,
+                window.counted[0],
+                window.end if len(window.counted) == 1 else None,
                 budget.limit_nano,
                 budget.target_nano,
                 spent,

@@ -18,15 +18,11 @@ PARTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From `start` to `end` (Unix seconds) one lease serves; `counted`: starts of all parts that share the limit.
-
-    `frees`: when the first money comes back.
-    """
+    """From `start` to `end` (Unix seconds) one lease serves; `counted`: starts of all parts that share the limit."""
 
     start: int
     end: int
     counted: tuple[int, ...]
-    frees: int
 
     @property
     def rivals(self) -> tuple[int, ...]:
@@ -50,13 +46,13 @@ def window_at(budget: Budget, now: float) -> Window:
     if length is not None:
         return _part(int(length.total_seconds()) // PARTS, now)
     start, end = _calendar(budget.window, budget.zone, now)
-    return Window(start, end, (start,), end)
+    return Window(start, end, (start,))
 
 
 def _part(size: int, now: float) -> Window:
     index = int(now // size)
     counted = tuple(size * number for number in range(index - PARTS, index + 1))
-    return Window(size * index, size * (index + 1), counted, size * (index + 1))
+    return Window(size * index, size * (index + 1), counted)
 
 
 def _calendar(window: str, zone: ZoneInfo, now: float) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from router.exchange import Trace
 from router.limits.bucket import UNITS, Bucket
 
@@ -21,6 +23,19 @@ class Admission:
         """`tokens`: what it really took."""
         for bucket in self._of_tokens:
             bucket.settle((self._estimate - tokens) * UNITS)
+
+
+def take(buckets: Sequence[Bucket], estimate: int, now: float) -> Admission:
+    """One request and `estimate` tokens."""
+    of_tokens = []
+    for bucket in buckets:
+        if bucket.limit.kind == "requests":
+            bucket.take(UNITS, now)
+        else:
+            bucket.take(estimate * UNITS, now)
+            bucket.open += 1
+            of_tokens.append(bucket)
+    return Admission(of_tokens, estimate)
 
 
 def prompt_tokens(prompt_bytes: int) -> int:

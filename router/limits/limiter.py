@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import redis.asyncio as aioredis
@@ -21,17 +21,18 @@ from router.auth import Caller
 from router.errors import TooManyRequests
 from router.evidence.redis import Unreachable
 from router.ledger.names import PREFIX
-from router.limits.admission import Admission
+from router.limits.admission import Admission, take
 from router.limits.bucket import UNITS, Bucket, Kind, Limit, Offer
+from router.limits.queue import PATIENCE_S, Queue, Waiter
 from router.limits.script import LEASE, bucket_key
 from router.record.metrics import Metrics
+from router.tasks import end
 
 log = logging.getLogger("distill_router.limits")
 
 TALK_EVERY_S = 0.25
 RETRY_S = 1.0  # how long Redis is left alone after a failure
 BATCH = 100  # buckets a script call, which holds up all others
-TALKS = 3  # a request that others overtake asks again so often
 FORGET_S = 600.0
 PROBE = PREFIX + "limits-probe"
 KINDS: tuple[Kind, Kind] = ("requests", "tokens")
@@ -50,7 +51,7 @@ class Limiter:
         self._buckets: dict[tuple[str, str, str], Bucket] = {}
         self._of_callers: WeakKeyDictionary[Caller, tuple[Bucket, ...]] = WeakKeyDictionary()
         self._wanted = asyncio.Event()
-        self._waiters: list[asyncio.Future[None]] = []
+        self._queue = Queue()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -60,13 +61,12 @@ class Limiter:
     async def close(self) -> None:
         """Give back what is leased."""
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
         if self._redis and not self._alone:
             with contextlib.suppress(*Unreachable):
                 await self._talk(give_all=True)
         self._alone = True
-        self._wake(self._waiters)
+        self._serve()
 
     async def admit(self, caller: Caller, prompt_tokens: int) -> Admission:
         """Take one request and an estimate of its tokens. Raises TooManyRequests."""
@@ -75,33 +75,36 @@ class Limiter:
             buckets = self._of_callers[caller] = tuple(self._bucket(limit) for limit in caller.limits)
         now = time.monotonic()
         for bucket in buckets:
-            if bucket.available(now) < UNITS:
+            # What came before and still waits comes first.
+            if bucket.available(now) - bucket.asked < UNITS:
                 return await self._ask(caller, buckets, prompt_tokens)
-        return _take(buckets, prompt_tokens, now)
+        return take(buckets, prompt_tokens, now)
 
     async def _ask(self, caller: Caller, buckets: Sequence[Bucket], prompt_tokens: int) -> Admission:
         """Wait for talks with Redis until there is enough for the request, or Redis says that there is not."""
-        for _ in range(TALKS):
-            lacking = [bucket for bucket in buckets if bucket.available(time.monotonic()) < UNITS]
-            if not lacking:
-                return _take(buckets, prompt_tokens, time.monotonic())
-            if self._alone:
-                break
-            with _asking(lacking, prompt_tokens):
-                await self._next_talk()
-            if not self._alone and any(bucket.exhausted for bucket in lacking):
-                break
-        now = time.monotonic()
-        for bucket in buckets:
-            if bucket.available(now) < UNITS:
-                self._refuse(caller, bucket, buckets)
-        return _take(buckets, prompt_tokens, now)
+        waiter = Waiter(buckets, prompt_tokens, time.monotonic() + PATIENCE_S)
+        self._queue.join(waiter)
+        if self._alone:
+            self._serve()
+        self._wanted.set()
+        try:
+            verdict = await waiter.verdict
+        except asyncio.CancelledError:
+            self._queue.leave(waiter)
+            waiter.give_back()
+            raise
+        if isinstance(verdict, Bucket):
+            raise self._refusal(caller, verdict, buckets)
+        return verdict
 
-    def _refuse(self, caller: Caller, bucket: Bucket, buckets: Sequence[Bucket]) -> NoReturn:
+    def _serve(self) -> None:
+        self._queue.serve(time.monotonic(), alone=self._alone)
+
+    def _refusal(self, caller: Caller, bucket: Bucket, buckets: Sequence[Bucket]) -> TooManyRequests:
         limit = bucket.limit
         self._metrics.rate_limited.labels(caller.tenant, limit.kind).inc()
         wait_s = max(1, math.ceil(bucket.missing() / limit.per_minute / 1000))
-        raise TooManyRequests(
+        return TooManyRequests(
             f"rate limit of the {limit.scope} '{limit.member}': {limit.per_minute} {limit.kind} per minute; "
             f"try again in {wait_s} s",
             retry_after_s=wait_s,
@@ -116,27 +119,21 @@ class Limiter:
             bucket.resize(limit)
         return bucket
 
-    async def _next_talk(self) -> None:
-        """Until a talk has ended that began after now."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        self._wanted.set()
-        await waiter
-
     async def _run(self, redis: aioredis.Redis) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TALK_EVERY_S):
                     await self._wanted.wait()
             self._wanted.clear()
-            waiters, self._waiters = self._waiters, []
+            self._queue.hear()
             try:
                 await self._turn(redis)
             except Exception:  # the edge of a background task
                 log.exception("rate limits not brought up to date")
                 self._go_alone()
-            finally:
-                self._wake(waiters)
+            self._serve()
+            if self._queue:
+                self._wanted.set()
 
     async def _turn(self, redis: aioredis.Redis) -> None:
         now = time.monotonic()
@@ -197,36 +194,6 @@ class Limiter:
             del self._buckets[name]
         if idle:
             self._of_callers.clear()
-
-    def _wake(self, waiters: list[asyncio.Future[None]]) -> None:
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-
-def _take(buckets: Sequence[Bucket], prompt_tokens: int, now: float) -> Admission:
-    of_tokens = []
-    for bucket in buckets:
-        if bucket.limit.kind == "requests":
-            bucket.take(UNITS, now)
-        else:
-            bucket.take(prompt_tokens * UNITS, now)
-            bucket.open += 1
-            of_tokens.append(bucket)
-    return Admission(of_tokens, prompt_tokens)
-
-
-@contextlib.contextmanager
-def _asking(buckets: list[Bucket], prompt_tokens: int) -> Iterator[None]:
-    """What a waiting request wants counts in every talk until it is there or gives up."""
-    wanted = [UNITS * (1 if bucket.limit.kind == "requests" else max(1, prompt_tokens)) for bucket in buckets]
-    for bucket, units in zip(buckets, wanted, strict=True):
-        bucket.asked += units
-    try:
-        yield
-    finally:
-        for bucket, units in zip(buckets, wanted, strict=True):
-            bucket.asked -= units
 
 
 def _arguments(buckets: list[Bucket], offers: list[Offer]) -> Iterator[int]:

@@ -180,7 +180,10 @@ def add_up(fields: Iterable[tuple[str, int]]) -> dict[Field, int]:
 
 @dataclass(frozen=True, slots=True)
 class GpuBill:
-    """Of one model that is paid by the hour, on one day, nano-USD. `idle_nano`: what no request paid for."""
+    """Of one model that is paid by the hour, on one day, nano-USD. `idle_nano`: what no request paid for.
+
+    `attributed_nano`: what calls were charged in the hours that have a bill.
+    """
 
     day: str
     model: str
@@ -193,11 +196,17 @@ class GpuBill:
 
 
 def gpu_bills(sums: HourlySums, day: Callable[[float], str]) -> list[GpuBill]:
-    """By day and model, over all hours; an hour belongs to the day in which it begins."""
+    """By day and model; an hour belongs to the day in which it begins.
+
+    An hour without a bill is left out: there the model was paid by the token, and no machine was paid for.
+    """
     bill: dict[tuple[str, str], int] = {}
     attributed: dict[tuple[str, str], int] = {}
     for hour, of_hour in sums.items():
+        billed = {name[3] for name in of_hour if name[4] == GPU_BILL_ORIGIN}
         for (_, _, _, model, origin), nano in of_hour.items():
+            if model not in billed:
+                continue
             book, key = bill if origin == GPU_BILL_ORIGIN else attributed, (day(hour), model)
             book[key] = book.get(key, 0) + nano
     return [GpuBill(*key, nano, attributed.get(key, 0)) for key, nano in sorted(bill.items())]

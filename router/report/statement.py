@@ -1,4 +1,4 @@
-"""Decision rows added up in one pass: money, tokens, calls and requests by day, route, tenant, model and origin.
+"""Decision rows added up in one pass: money, tokens, calls and requests by day, route, tenant, key, model and origin.
 
 A call counts on the line of its own model and origin. A request, and what the teacher alone would have cost for it,
 counts once: on the line of its last call, which is the one that answered. So every column adds up, and the net savings
@@ -17,8 +17,8 @@ from router.record.row import DecisionRow
 from router.report.period import Period
 from router.report.ratio import Ratio
 
-Dimension = Literal["day", "route", "tenant", "model", "origin"]
-DIMENSIONS: tuple[Dimension, ...] = ("day", "route", "tenant", "model", "origin")
+Dimension = Literal["day", "route", "tenant", "key", "model", "origin"]
+DIMENSIONS: tuple[Dimension, ...] = ("day", "route", "tenant", "key", "model", "origin")
 Key = tuple[str, ...]
 
 QUARTER_S = 900  # days begin at multiples of it, in every time zone
@@ -120,7 +120,7 @@ class Statement:
         day = self.day(row.t)
         line = None
         for charge in row.ch:
-            line = self._line((day, row.rt, row.tn, charge.model, charge.origin))
+            line = self._line((day, row.rt, row.tn, row.k, charge.model, charge.origin))
             line.calls += 1
             line.input += charge.input
             line.cached_input += charge.cached
@@ -131,7 +131,7 @@ class Statement:
                 line.estimated_nano += charge.nano
         if row.o == "shadow":
             return
-        line = line or self._line((day, row.rt, row.tn, "", ""))
+        line = line or self._line((day, row.rt, row.tn, row.k, "", ""))
         line.requests += 1
         if row.to and basis(row, self._teachers) == "measured":
             line.measured_nano += row.to
@@ -153,7 +153,7 @@ class Statement:
     def total(self, ratios: Mapping[str, Ratio]) -> Line:
         return next(self.grouped((), ratios))
 
-    def _line(self, full: tuple[str, str, str, str, str]) -> Sums:
+    def _line(self, full: tuple[str, str, str, str, str, str]) -> Sums:
         key = tuple(value for value, picked in zip(full, self._picks, strict=True) if picked)
         line = self._lines.get(key)
         if line is None:

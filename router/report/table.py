@@ -14,7 +14,7 @@ from router.report.reconciliation import explain
 from router.report.report import Report
 from router.report.statement import Dimension, Line
 
-WHO: tuple[Dimension, ...] = ("day", "route", "tenant")  # what a request has one of; it may have several models
+WHO: tuple[Dimension, ...] = ("day", "route", "tenant", "key")  # what a request has one of; it may have several models
 Column = tuple[str, Callable[[Line], str]]
 
 SPENT: tuple[Column, ...] = (
@@ -84,7 +84,7 @@ def _idle(report: Report) -> Iterator[str]:
     for bill in report.gpu:
         yield (
             f"GPUs of {bill.model} on {bill.day}: bill {usd(bill.bill_nano)}, requests paid "
-            f"{usd(bill.attributed_nano)}, idle {usd(bill.idle_nano)} USD (not in the tables)"
+            f"{usd(bill.attributed_nano)} in the hours billed, idle {usd(bill.idle_nano)} USD (not in the tables)"
         )
 
 

@@ -19,6 +19,7 @@ from policies.guards import Fit
 from router.errors import RouterError, TooManyRequests, UpstreamFailed, UpstreamTimeout, UpstreamUnavailable
 from router.ledger.pricing import DatedPrices, PriceList
 from router.settings import Model
+from router.tasks import end
 from router.upstream.replica import Replica, build_replica, pick
 from router.upstream.transport import Abortable, Aborted, ConnectFailed, Overdue, PoolFull, Response, TransportError
 
@@ -202,9 +203,7 @@ class ModelClient:
 
     async def close(self) -> None:
         if self._health:
-            self._health.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._health
+            await end([self._health])
         for replica in self.replicas:
             await replica.transport.close()
 

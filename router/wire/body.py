@@ -89,13 +89,14 @@ def _outgoing(request: ClientRequest, model: ModelClient, scored: bool, backgrou
     hides_logprobs = scored and _raw(fields.get("logprobs")) in _OFF
     if hides_logprobs and dialect in ("chat", "completions"):
         changes["logprobs"] = True if dialect == "chat" else 1
-    longest = model.config.max_output_tokens
-    if bounded and longest is not None and dialect in LIMIT_FIELD and output_limit(fields) is None:
-        changes[LIMIT_FIELD[dialect]] = longest
+    limit = output_limit(fields) if bounded else None
+    if bounded and limit is None and dialect in LIMIT_FIELD and model.config.max_output_tokens is not None:
+        limit = changes[LIMIT_FIELD[dialect]] = model.config.max_output_tokens
     if not changes and not translated and fields is request.fields and _passes_as_it_came(request, model):
-        return Outgoing(dialect, request.body, stream, output_limit=output_limit(fields) if bounded else None)
+        return Outgoing(dialect, request.body, stream, output_limit=limit)
     final = _adapted({**fields, **changes}, model.config.adapt, dialect)
-    limit = output_limit(final) if bounded else None
+    if bounded and model.config.adapt != _NO_ADAPT:
+        limit = output_limit(final)
     return Outgoing(dialect, msgspec.json.encode(final), stream, hides_usage and not translated, hides_logprobs, limit)
 
 

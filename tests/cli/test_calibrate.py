@@ -64,7 +64,7 @@ async def test_a_real_engine_is_measured_and_the_block_can_be_pasted(served_teac
 
 async def test_json_says_what_was_measured(served_teacher: Served, tmp_path: Path) -> None:
     path = write(tmp_path / "router.yaml", served_teacher.url, model=served_teacher.model, context_tokens=256)
-    done = await calibrate(path, *QUICK, "--json", "--price-per-gpu-hour-usd", "2", "--gpus", "0.5")
+    done = await calibrate(path, *QUICK, "--json", "--gpu-hour-usd", "2", "--gpus", "0.5")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert (found["price"]["price_per_gpu_hour_usd"], found["price"]["gpus"]) == (2.0, 0.5)
@@ -153,6 +153,21 @@ async def test_the_search_ends_where_the_model_has_enough(tmp_path: Path) -> Non
         tried = [level["concurrency"] for level in found["levels"]]
         assert tried == [2**number for number in range(len(tried))]
         assert found["last"]["concurrency"] in tried and found["last"]["output_tokens_per_s"] > 0
+
+
+async def test_a_rate_that_is_more_than_was_seen_is_explained(tmp_path: Path) -> None:
+    async def slow_prompts(exchange: Exchange) -> None:
+        """Prefill 100,000, decode 10,000 tokens per second; short prompts have some tokens too."""
+        prompt, answer = words(exchange.request.json), exchange.request.json["max_tokens"]
+        await exchange.sleep(prompt / 1e5 + answer / 1e4)
+        await Reply("x", usage=Usage(prompt, answer))(exchange)
+
+    async with ScriptedUpstream(default=slow_prompts) as upstream:
+        done = await calibrate(write(tmp_path / "router.yaml", upstream.url), *QUICK)
+    assert done.exit_code == 0, done.output
+    printed = done.stdout.splitlines()
+    observed = next(line for line in printed if line.startswith("# decode: ")).split()[2]
+    assert any(line.startswith(f"# decode_tokens_per_s is more than these {observed}: ") for line in printed)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,18 @@ def test_a_mistake_in_the_file_is_named_with_its_path_and_ends_with_status_2(com
     assert "Traceback" not in done.stderr
 
 
+def test_check_and_serve_warn_of_a_budget_that_limits_nobody(taken_port: int, tmp_path: Path) -> None:
+    path = tmp_path / "router.yaml"
+    config = two_models("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1", models={"max_output_tokens": 10})
+    config["server"]["auth"] = "keys"
+    budgets = {"lost": {"key": "nokey", "window": "day", "limit_usd": 1}}
+    path.write_text(yaml.safe_dump(config | {"redis": "redis://127.0.0.1:1/0", "budgets": budgets}))
+    check = run("check", "--config", str(path))
+    assert check.exit_code == 0
+    assert f"{path}: warning: budgets.lost.key: this file has no key 'nokey'" in check.stderr
+    assert "WARNING distill_router: budgets.lost.key" in cli("serve", "-c", path, "--port", str(taken_port)).stderr
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     done = run("check", "--config", "nowhere.yaml")
     assert done.exit_code == 2 and "nowhere.yaml" in done.stderr

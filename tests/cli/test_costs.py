@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.parquet
 import pytest
 import redis
@@ -229,19 +230,33 @@ def test_without_pyarrow_the_missing_extra_is_named(
     assert not (tmp_path / "costs.parquet").exists()
 
 
-def test_idle_gpus_are_lines_of_their_own(config: Path, redis_url: str) -> None:
+def test_money_is_told_by_key_in_every_format(config: Path, redis_url: str, tmp_path: Path) -> None:
+    other = [msgspec.structs.replace(served(number, HOUR + number), k="batch") for number in range(200, 210)]
+    keep(redis_url, a_day() + other)
+    arguments = ("-c", config, "--since", "24h", "--by", "key", "--format")
+    table = [line.split() for line in run(*arguments, "table").stdout.splitlines()]
+    assert ["batch", "10", "10", "1,000", "100", "0.000280000"] in table
+    out = tmp_path / "costs.parquet"
+    assert run(*arguments, "parquet", "--out", out).exit_code == 0
+    parquet = [(line["key"], f"{line['cost_usd']:f}") for line in pyarrow.parquet.read_table(out).to_pylist()]
+    found = [(line["key"], line["cost_usd"]) for line in json.loads(run(*arguments, "json").stdout)["lines"]]
+    in_csv = [(line["key"], line["cost_usd"]) for line in csv.DictReader(io.StringIO(run(*arguments, "csv").stdout))]
+    assert parquet == found == in_csv == [("batch", "0.000280000"), ("ci", "0.031440000")]
+
+
+def test_idle_gpus_are_lines_of_their_own_and_hours_without_a_bill_are_left_out(config: Path, redis_url: str) -> None:
     keep(redis_url, a_day())
     with redis.Redis.from_url(redis_url) as client:
         client.hset(hour_key(HOUR), hour_field("", "", "", "", "student", GPU_BILL_ORIGIN), 5_000_000)
     done = run("-c", config, "--since", "24h", "--strict")
     assert done.exit_code == 0
-    assert "bill 0.005000000, requests paid 0.002240000, idle 0.002760000 USD (not in the tables)" in done.stdout
+    assert "bill 0.005000000, requests paid 0.001120000 in the hours billed, idle 0.003880000 USD" in done.stdout
     lines = list(csv.DictReader(io.StringIO(run("-c", config, "--since", "24h", "--format", "csv").stdout)))
     idle = lines[-1]
     assert (idle["line"], idle["model"], idle["cost_usd"], idle["requests"]) == (
         "gpu_idle",
         "student",
-        "0.002760000",
+        "0.003880000",
         "",
     )
 
@@ -256,7 +271,7 @@ def test_nothing_spent_is_said(config: Path) -> None:
     "arguments, says",
     [
         (["--since", "soon"], "--since soon: not understood; allowed are"),
-        (["--by", "day,key"], "--by day,key: unknown 'key'; known: day, route, tenant, model, origin"),
+        (["--by", "day,who"], "--by day,who: unknown 'who'; known: day, route, tenant, key, model, origin"),
         (["--timezone", "Mars"], "--timezone Mars: unknown"),
         (["--format", "parquet"], "--format parquet: give --out FILE"),
         (["--metrics", "localhost:8080"], "--metrics localhost:8080: expected http(s)://HOST"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 import redis
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from router.bundled_redis import bundled_redis
 from router.cli import app
+from router.cli.keys import as_table
 from router.ledger.names import API_KEYS, API_KEYS_VERSION
 from tests.support.gateway import two_models
 
@@ -121,12 +124,27 @@ def test_a_period_is_counted_from_now(path: Path) -> None:
 def test_the_list_shows_file_and_redis_and_no_hash(path: Path, client: redis.Redis) -> None:
     key = created(path, "--name", "blue", "--budget", "5/day")
     client.hset(API_KEYS, "cd" * 32, '{"name": "broken"}')
-    done = CliRunner().invoke(app, ["keys", "list", "--config", str(path)], env={"COLUMNS": "200"})
+    done = keys(path, "list")
     for word in ("in-file", "acme", "blue", "5 USD/day", "file", "redis", "broken", "cannot be used"):
         assert word in done.stdout
     for hidden in (key, FILE_HASH, "cd" * 32, hashlib.sha256(key.encode()).hexdigest()):
         assert hidden not in done.stdout
         assert hidden not in keys(path, "list", "--json").stdout
+
+
+def test_no_value_of_the_list_is_cut(path: Path) -> None:
+    created(path, "--name", "a-key-with-a-long-name", "--route", "a-route-with-a-long-name", "--expires", "2036-01-31")
+    piped = keys(path, "list").stdout
+    for word in ("a-key-with-a-long-name", "a-route-with-a-long-name", "2036-01-31T00:00"):
+        assert word in piped
+    assert "…" not in piped
+    terminal = Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
+    terminal.print(as_table(list(listed(path).values())))
+    assert isinstance(terminal.file, io.StringIO)
+    lines = terminal.file.getvalue().splitlines()
+    assert "…" not in "".join(lines) and max(map(len, lines)) <= 80
+    expires = "".join(line.split("│")[8].strip() for line in lines if line.startswith("│"))
+    assert "2036-01-31T00:00" in expires
 
 
 def test_revoking_removes_it_also_a_broken_one(path: Path, client: redis.Redis) -> None:

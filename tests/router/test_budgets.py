@@ -379,3 +379,73 @@ def _sums(url: str) -> tuple[int, int]:
         ]
     spent = sum(nano for field, nano in found if field[4] != "teacher_only")
     return spent, sum(nano for field, nano in found if field[4] == "teacher_only")
+
+
+EACH_KEY = {"each": {"each": "key", "window": "month", "counts": "teacher", "limit_usd": 1}}
+
+
+async def test_the_first_request_before_a_redis_that_has_just_started_is_served(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, own_redis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds leases of it has had the time to say so when the gateway is ready."""
+    monkeypatch.setattr("router.ledger.ledger.DECLARE_S", 0.2)
+    settings = config(teacher, student, {**EACH_KEY, "all": {"window": "day", "limit_usd": 1}}, **keys("a"))
+    settings["redis"]["ledger_url"] = own_redis  # which nobody has told that it is new
+    async with running_gateway(settings) as gw:
+        answer = await gw.post("/v1/chat/completions", ask("chat"), authorization="Bearer a")
+        assert answer.status_code == 200
+
+
+async def test_budgets_that_nobody_used_meanwhile_serve_again_when_redis_is_back(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, own_redis: str
+) -> None:
+    settings = config(teacher, student, EACH_KEY, ledger={"sync_s": 0.05, "wait_s": 0.1}, **keys("a", "b"))
+    async with running_gateway(settings, redis_url=own_redis) as gw:
+        pid = _redis_pid(own_redis)
+        _signal(pid, signal.SIGSTOP)
+        statuses = [
+            (await gw.post("/v1/chat/completions", ask("chat"), authorization=f"Bearer {name}")).status_code
+            for name in "ab"
+        ]
+        _signal(pid, signal.SIGCONT)
+        assert statuses == [429, 429]
+
+        for _ in range(200):
+            answer = await gw.post("/v1/chat/completions", ask("chat"), authorization="Bearer a")
+            if answer.status_code == 200:
+                return
+            await asyncio.sleep(0.05)
+        pytest.fail("still refused")
+
+
+@pytest.mark.parametrize("first", ["strict", "lenient"])
+async def test_a_budget_that_refuses_is_not_passed_by_one_that_lets_the_student_answer(
+    first: str, teacher: ScriptedUpstream, student: ScriptedUpstream, redis_url: str
+) -> None:
+    strict = {"window": "day", "counts": "teacher", "limit_usd": 0.0001}
+    both = {"strict": strict, "lenient": {**USUALLY, "window": "month", "limit_usd": 0.0001}}
+    budgets = {name: both[name] for name in sorted(both, key=lambda name: name != first)}
+    async with running_gateway(config(teacher, student, budgets, ledger=FAST), redis_url=redis_url) as gw:
+        for _ in range(3):
+            answer = await gw.ask("chat")
+            assert answer.status_code == 429 and "budget 'strict'" in answer.json()["error"]["message"]
+
+
+async def test_a_whole_answer_that_nobody_waited_for_stays_charged_as_presumed_spent(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, redis_url: str
+) -> None:
+    budgets = {"teachers": {"window": "day", "counts": "teacher", "limit_usd": worst(ask("chat")) * 1.5}}
+    teacher.script(HANG)
+    async with running_gateway(config(teacher, student, budgets, ledger=FAST), redis_url=redis_url) as gw:
+        async with RawClient(gw.port) as client:
+            await client.post("/v1/chat/completions", ask("chat"))
+            await eventually(lambda: teacher.requests, "the teacher's work")
+        await gw.idle()
+        row = await gw.row()
+        kept = round(worst(ask("chat")) * NANO_PER_USD) - sum(row.c.values())
+        presumed = "budget_presumed_spent_usd"
+        await eventually(lambda: round(gw.metric(presumed) * NANO_PER_USD) == kept, "presumed spent")
+        assert (await gw.ask("chat")).status_code == 429
+        answer = await gw.post("/v1/router/budgets/teachers/forgive")
+        assert answer.json()["forgiven_usd"] == f"{kept / NANO_PER_USD:.9f}"
+        assert (await gw.ask("chat")).status_code in (200, 429)  # as soon as this worker has heard of it

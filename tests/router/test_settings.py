@@ -32,6 +32,7 @@ from router.settings import (
     masked,
     open_to_all,
     parse,
+    warnings,
 )
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "router.example.yaml"
@@ -230,6 +231,35 @@ def test_without_authentication_the_default_address_is_loopback_and_any_other_is
     assert not open_to_all(server.model_copy(update={"auth": "keys"}), "0.0.0.0")
 
 
+def test_a_budget_whose_key_or_tenant_the_file_does_not_have_is_warned_of() -> None:
+    usual = {"window": "day", "limit_usd": 1}
+    scopes = {
+        "known": {"key": "ci"},
+        "lost": {"key": "nokey"},
+        "acme": {"tenant": "acme"},
+        "beta": {"tenant": "beta"},
+        "acm": {"tenant": "acm"},
+        "each": {"each": "key", "window": "hour"},
+        "route": {"route": "auto"},
+        "all": {},
+    }
+    data = small(
+        server={"auth": "keys"},
+        redis="embedded",
+        keys=[{"name": "ci", "sha256": "ab" * 32, "tenant": "acme"}],
+        tenants={"beta": {}},
+        budgets={name: usual | scope for name, scope in scopes.items()},
+    )
+    for model in data["models"].values():
+        model["max_output_tokens"] = 10
+    found = warnings(parse(yaml.safe_dump(data), {}).config)
+    assert [line.partition(";")[0] for line in found] == [
+        "budgets.acm.tenant: this file has no tenant 'acm'",
+        "budgets.lost.key: this file has no key 'nokey'",
+    ]
+    assert "it has: acme, beta." in found[0] and "it has: ci." in found[1]
+
+
 def test_a_secret_that_the_environment_lacks_or_no_header_may_carry_is_named() -> None:
     data = changed("models.teacher.api_key_env", "TEACHER_KEY") | {"redis": {"url": "embedded", "password_env": "PW"}}
     assert problems(data) == [
@@ -255,6 +285,12 @@ def test_no_secret_is_shown() -> None:
 def test_a_key_given_twice_is_refused_with_its_line(text: str) -> None:
     (line,) = problems(text)
     assert "is given twice" in line and line.startswith("line ")
+
+
+@pytest.mark.parametrize("value", ["2026-13-01", "!!int x", "!!bool 7", "!!timestamp soon", "{[a]: b}", "{{a: b}: c}"])
+def test_a_value_that_its_type_does_not_allow_is_refused_with_its_line(value: str) -> None:
+    (line,) = problems(f"server: {{auth: keys}}\nkeys:\n  - name: a\n    expires: {value}\n")
+    assert line.startswith("line 4: not YAML: ")
 
 
 def test_yaml_anchors_and_merges_work() -> None:

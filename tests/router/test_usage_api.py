@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -10,11 +11,11 @@ import httpx
 import pytest
 import redis
 
-from router.api.usage import MAX_DAYS
+from router.api.usage import MAX_DAYS, _running
 from router.ledger.names import HOUR_S, TEACHER_ONLY, hour_field, hour_key
 from router.ledger.status import declare_nothing
 from tests.router.evidence.conftest import RedisProcess, redis_process
-from tests.support.gateway import RunningGateway, ask, running_gateway, two_models
+from tests.support.gateway import RunningGateway, ask, eventually, running_gateway, two_models
 from tests.support.keys import ADMIN, APP, bearer, comes_to, keyed
 from tests.support.scripted import ScriptedUpstream
 
@@ -77,7 +78,31 @@ async def test_a_key_sees_its_own_spend_by_day_model_and_origin(config: dict[str
             {"date": day(1), "model": "teacher", "origin": "serve", "cost_usd": "2.000000007"},
         ]
         assert (await usage(gw, days=1)).json()["data"] == []
-        assert (await usage(gw, days=60)).json()["total_usd"] == "7.000000017"
+        longer = await gw.http.get("/v1/usage", params={"key": "app", "days": 60}, headers=bearer(ADMIN))
+        assert longer.json()["total_usd"] == "7.000000017"
+
+
+async def test_more_than_a_month_is_for_admins(config: dict[str, Any]) -> None:
+    async with running_gateway(config) as gw:
+        assert (await usage(gw, days=31)).status_code == 200
+        refused = await usage(gw, days=32)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "permission_denied")
+        assert "more than 31 days" in refused.json()["error"]["message"]
+        assert (await usage(gw, ADMIN, days=MAX_DAYS)).status_code == 200
+
+
+async def test_a_key_has_one_call_running_at_a_time(config: dict[str, Any], ledger: redis.Redis) -> None:
+    async with running_gateway(config) as gw:
+        ledger.client_pause(60_000, all=False)  # scripts wait
+        running = asyncio.create_task(usage(gw))
+        await eventually(lambda: "app" in _running.get(gw.gateway, ()), "a running call")
+        refused = await usage(gw)
+        other = asyncio.create_task(usage(gw, ADMIN))
+        ledger.client_unpause()
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert "another usage call" in refused.json()["error"]["message"]
+        assert [(await running).status_code, (await other).status_code] == [200, 200]
+        assert (await usage(gw)).status_code == 200
 
 
 async def test_what_was_just_spent_is_there(config: dict[str, Any]) -> None:

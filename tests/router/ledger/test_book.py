@@ -18,7 +18,7 @@ from router.ledger.book import Book, Need, Talk, recovered
 from router.ledger.journal import Journal, orphan
 from router.ledger.lease import Account, Hold
 from router.ledger.names import ALIVE, RUN, SEQUENCE, hour_key
-from router.ledger.scripts import LOOK, TALK
+from router.ledger.scripts import FORGIVE, LOOK, TALK
 
 NOW = datetime(2100, 5, 4, 12, tzinfo=UTC).timestamp()
 HOUR = int(NOW) // 3600 * 3600
@@ -38,6 +38,7 @@ class Shared:
     client: Any
     folder: Path
     declare_ms: int = 0
+    run: bytes = b"one"
     workers: list[Worker] = field(default_factory=list)
 
     def worker(self, **budgets: Budget) -> Worker:
@@ -65,9 +66,10 @@ class Shared:
             name.decode().partition("|")[2]: int(nano) for name, nano in self.client.hgetall(hour_key(HOUR)).items()
         }
 
-    def restart(self) -> None:
-        """What the script sees after a restart: another run id than the one it knows."""
-        self.client.hset(RUN, "id", "before")
+    def loses_its_data(self) -> None:
+        """Redis starts anew, and with nothing."""
+        self.client.flushall()
+        self.run = b"another"
 
     def recover(self, path: Path) -> None:
         with orphan(path) as entries:
@@ -88,12 +90,12 @@ class Worker:
         self.accounts[name] = self.book.account(Account(name, "", budget), now)
         return self.accounts[name]
 
-    def talk(self, now: float = NOW, *needs: Need, run: bytes = b"run") -> None:
+    def talk(self, now: float = NOW, *needs: Need) -> None:
         talk = self.book.talk(now, needs)
         if talk is None:
             return
         reply = self.shared.send(self.name, talk)
-        self.book.heard(talk, [reply[0], run, *reply[2:]] if reply[0] else reply, now)
+        self.book.heard(talk, [reply[0], self.shared.run, *reply[2:]] if reply[0] else reply, now)
 
     def get(self, amount: int, now: float = NOW, name: str = "all") -> Hold | None:
         """Reserve, as a request that waits for one talk does."""
@@ -149,6 +151,12 @@ def test_two_workers_share_a_limit(shared: Shared) -> None:
     assert shared.look(a.accounts["all"])[0] == LIMIT
 
 
+def test_requests_that_wait_are_granted_whole_or_not_at_all(shared: Shared) -> None:
+    a = shared.worker()
+    a.talk(NOW, *[Need((a.accounts["all"],), 600)] * 3, Need((a.accounts["all"],), 300))
+    assert shared.look(a.accounts["all"])[0] == 900
+
+
 def test_most_reservations_need_no_talk(shared: Shared) -> None:
     a = shared.worker()
     for _ in range(3):
@@ -171,7 +179,8 @@ def test_an_idle_worker_gives_its_slack_back(shared: Shared) -> None:
 
 def test_slack_that_a_waiting_request_was_given_comes_back_when_it_has_gone(shared: Shared) -> None:
     a, b = shared.worker(), shared.worker()
-    a.talk(NOW + IDLE_S + 1)  # nobody uses the account
+    for later in (1, 1.3):  # nobody uses the account
+        a.talk(NOW + IDLE_S + later)
     later = NOW + IDLE_S + 2
     a.talk(later, Need((a.accounts["all"],), 700))
     a.talk(later + 0.25)
@@ -230,7 +239,6 @@ def test_a_budget_that_is_added_again_goes_on_where_it_was(shared: Shared) -> No
     a.pay(400)
     a.book.drop(old)
     new = a.account("all", limited())
-    assert a.book.reserve([old], 0, NOW)
     a.must_get(500)
     held = a.book.reserve_anyway([old], 50, NOW)
     a.talk()
@@ -246,6 +254,21 @@ def test_a_request_may_wait_for_a_budget_that_was_just_removed(shared: Shared) -
     account = a.accounts["all"]
     a.book.drop(account)
     assert a.get(300) is not None
+
+
+def test_what_a_removed_budget_was_granted_comes_back_from_the_one_in_its_place(shared: Shared) -> None:
+    a, b = shared.worker(), shared.worker()
+    old = a.accounts["all"]
+    a.book.drop(old)
+    new = a.account("all", limited())
+    tomorrow = NOW + DAY_S
+    for later in (0, 0.3, 7, 7.3):  # nobody uses the new one
+        a.talk(tomorrow - 20 + later)
+    a.talk(tomorrow + DAY_S, Need((old,), 700))
+    assert a.book.reserve([new], 800, tomorrow + DAY_S) is new
+    for later in (0.3, 7):
+        a.talk(tomorrow + DAY_S + later)
+    assert b.get(LIMIT, tomorrow + DAY_S + 8) is not None
 
 
 def test_a_removed_budget_gives_its_slack_back(shared: Shared) -> None:
@@ -376,26 +399,30 @@ def test_after_a_restart_nothing_is_granted_before_all_have_declared(shared: Sha
     a.must_get(700)
     b.talk(NOW)
     shared.declare_ms = 60_000
-    shared.client.flushall()
-    b.talk(NOW + 1, run=b"another")
+    shared.loses_its_data()
+    b.talk(NOW + 1)
     assert b.get(500, NOW + 1.1) is None
     assert b.book.declaring_s > 0
     for later in (2.0, 3.0):
-        a.talk(NOW + later, run=b"another")
+        a.talk(NOW + later)
     shared.client.hset(RUN, "until", 0)
     assert shared.look(a.accounts["all"])[0] >= 700
-    b.talk(NOW + 5, run=b"another")
+    b.talk(NOW + 5)
     assert b.get(500, NOW + 6) is None
 
 
 def test_an_account_that_nobody_uses_is_declared_too(shared: Shared) -> None:
     a = shared.worker()
     a.pay(700)
-    for later in (1, 7, 14, 21):
+    for later in (1, 7, 7.3, 14, 14.3):
         a.talk(NOW + later)
-    shared.client.flushall()
-    for later in (22, 23, 24):
-        a.talk(NOW + later, run=b"another")
+    idle = a.book.talk(NOW + 20)
+    assert idle is not None
+    assert idle.body["leases"] == []
+    shared.loses_its_data()
+    a.tally(1)  # something to say
+    for later in (22, 22.3, 22.6):
+        a.talk(NOW + later)
     assert shared.look(a.accounts["all"]) == (700, 700, 0)
 
 
@@ -408,9 +435,9 @@ def test_what_ended_workers_left_is_known_from_those_that_live(shared: Shared) -
     b.pay(100)
     b.talk(NOW + 2)
     shared.declare_ms = 60_000
-    shared.client.flushall()
+    shared.loses_its_data()
     for later in (3, 4, 5):
-        b.talk(NOW + later, run=b"another")
+        b.talk(NOW + later)
     assert shared.look(b.accounts["all"])[1] == 700
 
 
@@ -426,10 +453,10 @@ def test_a_worker_that_ends_while_others_declare_is_not_taken_for_part_of_what_t
     b.talk(NOW + 2)
     path = dead.die()
     shared.declare_ms = 60_000
-    shared.client.flushall()
+    shared.loses_its_data()
     shared.recover(path)
     for later in (3, 4, 5):
-        b.talk(NOW + later, run=b"another")
+        b.talk(NOW + later)
     assert shared.look(b.accounts["all"])[1] == 600
 
 
@@ -438,12 +465,12 @@ def test_a_server_that_is_started_anew_is_noticed(tmp_path: Path) -> None:
     with bundled_redis(tmp_path / "data") as url, redis.Redis.from_url(url) as client:
         shared = Shared(client, tmp_path)
         a = shared.worker()
-        first = shared.send("probe", Talk(1, {"leases": [], "sums": [], "windows": [], "hours": []}))
+        first = shared.send("probe", Talk(1, {"leases": [], "needs": [], "sums": [], "windows": [], "hours": []}))
         a.must_get(700)
         a.talk(NOW + 1)
     with bundled_redis(tmp_path / "data") as url, redis.Redis.from_url(url) as client:
         shared.client, shared.declare_ms = client, 60_000
-        second = shared.send("probe", Talk(2, {"leases": [], "sums": [], "windows": [], "hours": []}))
+        second = shared.send("probe", Talk(2, {"leases": [], "needs": [], "sums": [], "windows": [], "hours": []}))
         assert shared.look(a.accounts["all"])[0] >= 700
     a.journal.close(remove=True)
     assert first[1] != second[1]
@@ -465,14 +492,16 @@ def test_a_sum_that_comes_late_is_added_to_its_hour(shared: Shared) -> None:
     assert list(shared.sums().values()) == [107]
 
 
-def test_a_fold_whose_answer_is_lost_counts_once(shared: Shared) -> None:
+@pytest.mark.parametrize("reaches_redis", [True, False])
+def test_a_fold_whose_answer_is_lost_counts_once(shared: Shared, reaches_redis: bool) -> None:
     a = shared.worker()
     a.tally(100)
     a.talk(NOW)
     fold = a.book.talk(NOW + 4_502)
     assert fold is not None
     assert fold.body["hours"] == [hour_key(HOUR)]
-    shared.send(a.name, fold)
+    if reaches_redis:
+        shared.send(a.name, fold)
     a.tally(7)
     for later in (4_504, 4_505, 4_507):
         a.talk(NOW + later)
@@ -492,3 +521,76 @@ def test_a_worker_that_dies_while_it_folds_counts_once(shared: Shared) -> None:
         a.tally(7)
         shared.recover(a.die())
         assert list(shared.sums().values()) == [107]
+
+
+# --- calls that nobody saw the end of
+
+
+def given_up(worker: Worker, amount: int, cost: int) -> None:
+    hold = worker.must_get(amount)
+    hold.take(cost)
+    hold.presume()
+
+
+def test_what_a_call_that_was_given_up_may_have_cost_stays_charged_as_presumed(shared: Shared) -> None:
+    a, b = shared.worker(), shared.worker()
+    given_up(a, 600, 100)
+    a.talk()
+    assert shared.look(a.accounts["all"])[1:] == (100, 500)
+    given_up(a, 200, 50)
+    a.talk()
+    assert shared.look(a.accounts["all"])[1:] == (150, 650)
+    assert b.get(LIMIT - 150 - 650 + 1) is None
+    a.talk(NOW + IDLE_S + 1)  # which gives its slack back
+    assert b.get(LIMIT - 150 - 650) is not None
+
+
+def test_presumed_money_that_was_forgiven_does_not_come_back(shared: Shared) -> None:
+    a = shared.worker()
+    given_up(a, 600, 100)
+    a.talk()
+    account = a.accounts["all"]
+    forgive: Any = shared.client.register_script(FORGIVE)
+    assert forgive(keys=[account.key(account.window(NOW).start)]) == 500
+    given_up(a, 200, 50)
+    a.talk()
+    assert shared.look(account)[1:] == (150, 150)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_presumed_money_outlives_its_worker(shared: Shared, dies: bool) -> None:
+    a = shared.worker()
+    given_up(a, 600, 100)
+    if dies:  # before Redis has heard of it
+        shared.recover(a.die())
+    else:
+        a.book.return_all()
+        a.talk()
+        assert a.book.quiet
+        shared.send(a.name, a.book.last_words())
+    assert shared.look(a.accounts["all"])[1:] == (100, 500)
+
+
+def test_presumed_money_is_said_again_to_a_redis_that_lost_it(shared: Shared) -> None:
+    a = shared.worker()
+    given_up(a, 600, 100)
+    a.talk()
+    shared.loses_its_data()
+    a.talk(NOW + 2)
+    a.talk(NOW + 4)
+    assert shared.look(a.accounts["all"])[1:] == (100, 500)
+
+
+# --- several budgets
+
+
+def test_who_waits_for_a_spent_budget_holds_nothing_of_another(shared: Shared) -> None:
+    budgets = {"all": limited(), "small": limited(100)}
+    a, b = shared.worker(**budgets), shared.worker(**budgets)
+    hold = b.must_get(80, name="small")
+    both = Need((a.accounts["all"], a.accounts["small"]), 90)
+    a.talk(NOW, both)
+    assert b.get(1000) is not None
+    hold.release()
+    b.talk()
+    assert shared.look(a.accounts["all"])[0] == 1000

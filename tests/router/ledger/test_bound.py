@@ -157,17 +157,31 @@ def test_an_image_counts_as_configured_and_its_base64_does_not(count: int) -> No
     ("endpoint", "part"),
     [
         ("responses", {"type": "input_image", "image_url": "data:image/png;base64,DATA"}),
+        ("chat", {"type": "image_url", "image_url": "data:image/png;base64,DATA"}),
+        ("chat", {"type": "image_embeds", "image_embeds": "DATA"}),
+    ],
+)
+def test_an_image_counts_likewise_however_it_is_said(endpoint: Endpoint, part: Json) -> None:
+    written = json.loads(json.dumps(part).replace("DATA", "QUJD" * 10_000))
+    field = {"chat": "messages", "responses": "input"}[endpoint]
+    ask = request(endpoint, **{field: [{"role": "user", "content": [written]}]})
+    assert MEDIA <= inputs(ask, model(max_output_tokens=1, supports=["responses"])) <= MEDIA + TEMPLATE + 400
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "part"),
+    [
         ("responses", {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,DATA"}),
         ("chat", {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,DATA"}}),
         ("chat", {"type": "input_audio", "input_audio": {"data": "DATA", "format": "wav"}}),
         ("chat", {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,DATA"}}),
     ],
 )
-def test_other_media_count_likewise(endpoint: Endpoint, part: Json) -> None:
+def test_what_grows_with_its_length_is_counted_by_its_bytes(endpoint: Endpoint, part: Json) -> None:
     written = json.loads(json.dumps(part).replace("DATA", "QUJD" * 10_000))
     field = {"chat": "messages", "responses": "input"}[endpoint]
     ask = request(endpoint, **{field: [{"role": "user", "content": [written]}]})
-    assert MEDIA <= inputs(ask, model(max_output_tokens=1, supports=["responses"])) <= MEDIA + TEMPLATE + 400
+    assert inputs(ask, model(max_output_tokens=1, supports=["responses"])) >= MEDIA + 40_000
 
 
 def test_an_image_at_an_address_counts_too() -> None:

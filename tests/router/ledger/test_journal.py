@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from router.budget_settings import Budget
 from router.ledger import journal as journal_module
-from router.ledger.book import Book, recovered
+from router.ledger.book import NUMBERS, Book, recovered
 from router.ledger.journal import MAGIC, MAX_NAME, SLOT_BYTES, SLOTS, Journal, JournalFull, journals, orphan
 from router.ledger.lease import Account, Hold
 
@@ -288,7 +288,7 @@ def test_no_slot_changes_hands_while_a_call_may_still_be_charged(tmp_path: Path)
     for later in (NOW + 100, NOW + 200, NOW + 300):
         talk = book.talk(later)
         assert talk is not None
-        granted_nothing = [value for lease in talk.body["leases"] for value in (0, lease[1], 0, 0, 0, 1, 0, 0, 0)]
+        granted_nothing = [0] * NUMBERS * len(talk.leases)
         book.heard(talk, [1, b"run", 0, *granted_nothing], later)
     hold.take(3)
     hold.release()

@@ -140,6 +140,39 @@ async def test_what_failed_takes_no_tokens(config: dict[str, Any], student: Scri
             assert (await post(gw, messages=LONG)).status_code == 502
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("why", ["budget", "upstream"])
+async def test_what_fails_after_it_was_let_in_stops_nobody_behind_it(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, ledger_url: str, why: str, stream: bool
+) -> None:
+    config = limited(keyed(teacher, student, ledger_url), requests_per_minute=600, tokens_per_minute=20_000)
+    config["routes"]["auto"]["fallback"] = {"student": "error"}
+    if why == "budget":
+        limited(config, budgets=[{"window": "24h", "limit_usd": 1e-7}])
+    async with two_gateways(config, student) as gateways:
+        student.default = failing(500, "down", headers={"connection": "close"})
+        for _ in range(12):
+            for gw in gateways:
+                answer = await post(gw, stream=stream)
+                if why == "budget":
+                    assert answer.json()["error"]["code"] == "insufficient_quota"
+                else:
+                    assert answer.status_code in (502, 503)
+
+
+async def test_a_burst_on_a_cold_bucket_is_let_in(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, ledger_url: str
+) -> None:
+    config = limited(keyed(teacher, student, ledger_url), requests_per_minute=600, tokens_per_minute=100_000)
+    config["tenants"] = {"acme": {"requests_per_minute": 1000}}
+    async with two_gateways(config, student) as gateways:
+
+        async def client(number: int) -> list[int]:
+            return [(await post(gateways[number % 2])).status_code for _ in range(4)]
+
+        assert {status for each in await asyncio.gather(*map(client, range(20))) for status in each} == {200}
+
+
 async def test_what_a_client_hung_up_on_is_settled(config: dict[str, Any], student: ScriptedUpstream) -> None:
     student.script(Reply("one two three four five", fault=Fault(4, "hang")))
     async with running_gateway(limited(config, tokens_per_minute=1100)) as gw:

@@ -111,3 +111,11 @@ def test_gpus_have_a_bill_and_an_idle_part_outside_of_the_comparison() -> None:
     (bill,) = gpu_bills(sums, lambda hour: "today")
     assert (bill.day, bill.model, bill.bill_nano, bill.attributed_nano) == ("today", "student", 2_000_000, 28_000)
     assert bill.idle_nano == 1_972_000
+
+
+def test_what_was_charged_by_the_token_before_a_model_had_gpus_is_not_taken_from_their_bill() -> None:
+    student: Field = ("auto", "acme", "ci", "student", "serve")
+    machine: Field = ("", "", "", "student", GPU_BILL_ORIGIN)
+    sums: HourlySums = {HOUR: {student: 900}, HOUR + HOUR_S: {student: 30, machine: 100, NAME: 5}}
+    (bill,) = gpu_bills(sums, lambda hour: "today")
+    assert (bill.model, bill.bill_nano, bill.attributed_nano, bill.idle_nano) == ("student", 100, 30, 70)
