@@ -291,7 +291,8 @@ class Book:
             return target
         if lease.slack > 2 * target:
             self._lower(lease, target)
-        return target - lease.slack if lease.slack < target // 2 else 0
+        slack = max(0, lease.slack)  # what is held beyond the lease, the talk adds to it anyway
+        return target - slack if slack < target // 2 else 0
 
     def _has_news(self, lease: Lease) -> bool:
         """Of a window that is over: it keeps no slack."""
