@@ -322,6 +322,7 @@ class Book:
         lease.ceiling = max(lease.ceiling, lease.spent + lease.reserved)  # overshoot, or a waived bound
         ceiling, spent, reserved, presumed = state = lease.state
         talk.leases.append((lease, state))
+        lease.said = None  # until the answer is heard: Redis may have granted what this worker never hears of
         account, window = lease.account, lease.window
         base = account.standing.base if account.standing.window == window.start else (0, 0)
         held = [ceiling, spent, reserved, presumed]
