@@ -594,3 +594,13 @@ def test_who_waits_for_a_spent_budget_holds_nothing_of_another(shared: Shared) -
     hold.release()
     b.talk()
     assert shared.look(a.accounts["all"])[0] == 1000
+
+
+def test_a_grant_whose_answer_was_lost_comes_back(shared: Shared) -> None:
+    a, b = shared.worker(), shared.worker()
+    lost = a.book.talk(NOW, [Need((a.accounts["all"],), 600)])
+    assert lost is not None
+    shared.send(a.name, lost)  # and nobody hears the answer
+    assert shared.look(a.accounts["all"])[0] == 600
+    a.talk(NOW + 0.1)
+    assert b.get(LIMIT) is not None
