@@ -40,8 +40,8 @@ from router.ledger.scripts import FORGIVE, LOOK, TALK
 from router.ledger.windows import PARTS
 
 CI = bool(os.environ.get("CI"))
-EXAMPLES, STEPS = (100, 200) if CI else (16, 125)
-AT_LEAST = 15_000 if CI else 1_500
+EXAMPLES, STEPS = (520, 200) if CI else (16, 125)
+AT_LEAST = 100_000 if CI else 1_500
 
 PRESUMED = "~"  # after the name of a worker
 START = datetime(2100, 3, 27, 22, 30, tzinfo=UTC).timestamp()  # Europe/Berlin: a day of 23 hours begins soon
