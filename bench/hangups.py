@@ -38,7 +38,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.app import create_app
 from router.bundled_redis import bundled_redis
-from router.evidence.writer import DECISIONS
+from router.evidence.streams import DECISIONS, shard_key
 from router.ledger.names import PREFIX, TEACHER_ONLY
 from router.record.row import DecisionRow, RowCharge, decode_row
 from router.settings import load
@@ -400,7 +400,7 @@ def _wait_until_idle(port: int) -> None:
 
 def _rows(redis_url: str) -> list[DecisionRow]:
     with redis.Redis.from_url(redis_url) as client:
-        return [decode_row(fields[b"r"]) for _, fields in client.xrange(DECISIONS)]
+        return [decode_row(fields[b"r"]) for _, fields in client.xrange(shard_key(0, DECISIONS))]
 
 
 @contextmanager

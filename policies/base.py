@@ -94,6 +94,11 @@ class PolicyConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: str
 
+    @property
+    def threshold(self) -> float | None:
+        """The number that a score is held against; None where the kind has none."""
+        return None
+
     def version(self) -> str:
         """Eight hex digits over the block: equal configurations share a version."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]

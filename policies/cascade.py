@@ -74,6 +74,10 @@ class CascadeConfig(PolicyConfig):
         _calibration(points)
         return points
 
+    @property
+    def threshold(self) -> float | None:
+        return self.escalate_at
+
     def build(self) -> Policy:
         gate = LogprobGate(self.escalate_at, self.score_tokens, _calibration(self.calibration))
         return _cascade(gate, self.version())

@@ -17,6 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.api.admin import router as admin_router
+from router.api.decisions import router as decisions_router
+from router.api.feedback import router as feedback_router
 from router.api.generate import Generate
 from router.api.models import router as models_router
 from router.api.status import router as status_router
@@ -83,6 +85,8 @@ def create_app(
     app.include_router(status_router)
     app.include_router(usage_router)
     app.include_router(admin_router)
+    app.include_router(decisions_router)
+    app.include_router(feedback_router)
     app.add_exception_handler(RouterError, _render)
     app.add_exception_handler(HTTPException, _render_http)
     app.add_exception_handler(RequestValidationError, _render_invalid)

@@ -58,6 +58,11 @@ class ArmCall:
     def succeeded(self) -> bool:
         return self.reply.status == 200
 
+    @property
+    def whole(self) -> bool:
+        """Whether the answer was read to its end."""
+        return self.completed is not None or self.reader.done
+
     async def read(self) -> Batch | None:
         """The events of the next piece that arrives, with what the client may see of them; None at the end.
 

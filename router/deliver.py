@@ -105,7 +105,7 @@ async def _stream(client: Client, trace: Trace, call: ArmCall, shown: Presenter,
         trace.outcome = "interrupted"
         return
     except (TransportError, RouterError) as error:
-        trace.outcome = "interrupted"
+        trace.outcome, trace.broken = "interrupted", True
         call.settle("serve")
         call.close()
         with contextlib.suppress(TimeoutError):

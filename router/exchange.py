@@ -6,7 +6,6 @@ happens here, before the first byte. Delivery is `router.deliver`, the written t
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Literal
 from policies.base import Arm, Decision, Gate
 from router.arm import ArmCall, open_arm
 from router.errors import BudgetSpent, RouterError, TooManyRequests, UpstreamFailed
+from router.evidence.records import Sample
 from router.ledger.bill import Bill
 from router.ledger.purse import Purse
 from router.request import ClientRequest
@@ -30,7 +30,12 @@ FALL_BACK_MARKS = (b'"context_length_exceeded"', b"maximum context length")  # O
 
 @dataclass(slots=True)
 class Trace:
-    """What happened to one request, collected on the way for metrics, headers, the decision row and the audit."""
+    """What happened to one request, collected on the way for metrics, headers, the decision row and the audit.
+
+    `broken`: the model broke off in the middle of its answer. `no_store`: nothing of it may be kept or compared;
+    `excluded`: why it counts for no estimate. `sample`: why its answers are compared, None: they are not;
+    `audit_probability` of the uniform draw, `probability` of any.
+    """
 
     id: str
     request: ClientRequest
@@ -51,8 +56,12 @@ class Trace:
     p_wrong: float | None = None
     escalated: ArmCall | None = None
     served: ArmCall | None = None
+    no_store: bool = False
+    excluded: str | None = None
+    broken: bool = False
     audit_probability: float = 0.0
-    audited: bool = False
+    probability: float = 0.0
+    sample: Sample | None = None
     fell_back: bool = False
     outcome: Outcome = "failed"
     status: int = 0
@@ -232,8 +241,9 @@ class Exchange:
         trace = self._trace
         keeps_student = route.config.fallback.teacher == "student"
         paid = None if keeps_student else lambda: self._give_up(student)
+        kept = student.whole and trace.excluded is None and route.config.audit.targeted.escalations > 0
         try:
-            teacher = await self._open(route.teacher, paid=paid)
+            teacher = await self._open(route.teacher, kept=kept, paid=paid)
         except BudgetSpent as spent:
             if not self._student_may_answer(spent):
                 self._give_up(student)
@@ -261,10 +271,15 @@ class Exchange:
             student.close()
 
     async def _open(
-        self, model: ModelClient, *, gated: bool = False, paid: Callable[[], None] | None = None
+        self,
+        model: ModelClient,
+        *,
+        gated: bool = False,
+        kept: bool = False,
+        paid: Callable[[], None] | None = None,
     ) -> ArmCall:
-        """`gated`: the gate reads the stream; otherwise its first piece is read here. `paid`: called once the budgets
-        have reserved what the call may cost.
+        """`gated`: the gate reads the stream; otherwise its first piece is read here. `kept`: the answer may be
+        compared later. `paid`: called once the budgets have reserved what the call may cost.
 
         An audited student is scored too, but not where that would make a native Responses request go in chat: an audit
         must not change what the client gets.
@@ -272,7 +287,8 @@ class Exchange:
         trace = self._trace
         trace.model = model
         native = self._request.endpoint == "responses" and "responses" in model.supports
-        audit_score = trace.audited and model is self._student() and "logprobs" in model.supports
+        audited = trace.sample is not None
+        audit_score = audited and model is self._student() and "logprobs" in model.supports
         scored = gated or (audit_score and not native)
         started = time.perf_counter()
         try:
@@ -285,7 +301,7 @@ class Exchange:
                 trace.attempts,
                 self._purse,
                 scored=scored,
-                assemble=trace.audited or scored,
+                assemble=audited or scored or kept,
                 paid=paid,
             )
             self._calls.append(call)
@@ -337,11 +353,6 @@ class Exchange:
         if arm == "student":
             return route.config.fallback.student != "error"
         return route.config.fallback.teacher != "error" and self._trace.misfit is None
-
-
-def sampled(rate: float) -> bool:
-    """One uniform draw."""
-    return rate > 0 and random.random() < rate
 
 
 def _certain(arm: Arm, reason: str) -> Decision:

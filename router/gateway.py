@@ -14,6 +14,7 @@ from router.client import unique_id
 from router.errors import ConfigError
 from router.evidence.audit import Auditor
 from router.evidence.redis import connect, evidence_url
+from router.evidence.retention import LiveRetention
 from router.evidence.writer import EvidenceWriter
 from router.keys.follower import KeyFollower
 from router.keys.store import KeyStore
@@ -59,8 +60,11 @@ class Gateway:
         )
         self.ledger = Ledger(settings.config, connect(ledger_url, settings) if ledger_url else None, metrics)
         self.recorder = Recorder(metrics, self.writer, self.ledger)
+        self.retention = LiveRetention(
+            settings.config.retention, self.writer, connect(evidence, settings) if evidence else None, metrics
+        )
         self.auditor = Auditor(
-            self.writer, self.recorder, metrics, self.ledger, settings.config.evidence.pair_max_bytes
+            self.writer, self.recorder, metrics, self.ledger, self.retention, settings.config.evidence.pair_max_bytes
         )
         self.gpu_bill = gpu_bill(settings, redis_url, metrics, shared_dir, lambda: self.runtime.models.values())
         self.ledger_redis = connect(ledger_url, settings) if ledger_url else None
@@ -80,6 +84,7 @@ class Gateway:
         self._describe(self.runtime)
         await self.ledger.start(self.runtime.config)
         self.writer.start()
+        self.retention.start()
         self.gpu_bill.start()
         self.limits.start()
         if self.keys:
@@ -99,6 +104,7 @@ class Gateway:
             last_to_first.push_async_callback(self.runtime.close)
             last_to_first.push_async_callback(end, self._retiring)
             last_to_first.push_async_callback(self.writer.close)
+            last_to_first.push_async_callback(self.retention.close)
             if self.ledger_redis:
                 last_to_first.push_async_callback(self.ledger_redis.aclose)
             if self.keys:
@@ -147,10 +153,14 @@ class Gateway:
         task.add_done_callback(self._retiring.discard)
 
     def _describe(self, runtime: Runtime) -> None:
+        self.retention.configure({route.name: route.student.version for route in runtime.routes.values()})
         self.metrics.configured(
             runtime.models,
             {route.name: (route.teacher.name, route.student.name) for route in runtime.routes.values()},
-            {name: {budget.on_spent, budget.redis_loss, "shed"} for name, budget in runtime.config.budgets.items()},
+            {
+                name: {budget.on_spent, budget.redis_loss, "shed"}
+                for name, budget in runtime.config.every_budget.items()
+            },
         )
 
     def _count_reload(self, succeeded: bool) -> None:
@@ -161,7 +171,7 @@ class Gateway:
         for block in ("host", "port", "workers", "drain_s"):
             if getattr(old.config.server, block) != getattr(new.config.server, block):
                 log.warning("server.%s changed: it takes effect after a restart", block)
-        for block in ("redis", "evidence", "ledger"):
+        for block in ("redis", "evidence", "retention", "ledger"):
             if getattr(old.config, block) != getattr(new.config, block):
                 log.warning("%s changed: it takes effect after a restart", block)
 
@@ -205,6 +215,8 @@ class Gateway:
                 for replica in model.replicas:
                     self.metrics.healthy.labels(model.name, replica.name).set(int(replica.healthy))
                     self.metrics.circuit_open.labels(model.name, replica.name).set(int(replica.circuit.is_open))
+            for route in self.runtime.routes.values():
+                self.metrics.keep_probability.labels(route.name).set(self.auditor.sampler.keep(route))
             self.metrics.queue.set(self.writer.waiting)
             await asyncio.sleep(GAUGES_EVERY_S)
 

@@ -60,6 +60,7 @@ class ClientRequest:
     __slots__ = (
         "_headers",
         "_needs",
+        "_prompt_bytes",
         "_texts",
         "body",
         "caller",
@@ -79,6 +80,7 @@ class ClientRequest:
         self.fields = fields
         self._headers = headers
         self._needs: frozenset[str] | None = None
+        self._prompt_bytes: int | None = None
         self._texts: str | None = None
         model = self.scalar("model", str)
         if not model:
@@ -102,6 +104,11 @@ class ClientRequest:
 
     @property
     def prompt_bytes(self) -> int:
+        if self._prompt_bytes is None:
+            self._prompt_bytes = self._measure_prompt()
+        return self._prompt_bytes
+
+    def _measure_prompt(self) -> int:
         prompt = self.fields[PROMPT_FIELD[self.endpoint]]
         size = len(prompt)
         if "images" in self.needs:
@@ -115,8 +122,15 @@ class ClientRequest:
         return self._needs
 
     def header(self, name: str) -> str | None:
-        wanted = name.encode("latin-1", "replace")
-        return next((value.decode("latin-1") for key, value in self._headers if key == wanted), None)
+        value = self.raw_header(name.encode("latin-1", "replace"))
+        return None if value is None else value.decode("latin-1")
+
+    def raw_header(self, name: bytes) -> bytes | None:
+        """As it came; `name` in lower case."""
+        for key, value in self._headers:
+            if key == name:
+                return value
+        return None
 
     def text(self) -> str:
         if self._texts is None:

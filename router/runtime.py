@@ -8,6 +8,7 @@ from policies.base import Arm, Policy
 from policies.fixed import FixedConfig
 from router.auth import Authenticator, Caller
 from router.errors import BadRequest, NotFound, UnknownModel
+from router.evidence.compare.registry import Comparators
 from router.settings import Config, Route, Settings
 from router.upstream.model import ModelClient
 
@@ -61,6 +62,7 @@ class Runtime:
         self.policies = {name: config.build() for name, config in self.config.policies.items()} | {
             f"fixed-{arm}": FixedConfig(kind="fixed", model=arm).build() for arm in ("teacher", "student")
         }
+        self.comparators = Comparators(self.config.comparators)
         self.routes = {
             name: RouteRuntime(
                 name, route, self.models[route.teacher], self.models[route.student], route.policy.build()

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from policies.registry import CONFIGS
+from router.comparator_settings import KINDS as COMPARATOR_KINDS
 
 Location = tuple[int | str, ...]
 Schema = dict[str, Any]
@@ -81,6 +82,8 @@ def _yaml_path(loc: Location) -> str:
 
 
 def _is_kind(loc: Location, i: int) -> bool:
-    """Whether a step is the kind of policy that pydantic chose from the union."""
+    """Whether a step is the kind of policy or comparator that pydantic chose from a union."""
+    if loc[0] == "comparators":
+        return i == 2 and loc[i] in COMPARATOR_KINDS
     kinds = {kind for config in CONFIGS for kind in get_args(config.model_fields["kind"].annotation)}
     return loc[i] in kinds and i > 0 and (loc[i - 1] == "policy" or (i > 1 and loc[i - 2] == "policies"))

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,8 +27,9 @@ from policies.base import PolicyConfig
 from policies.fixed import FixedConfig
 from policies.registry import CONFIGS
 from router.budget_settings import Budget, overlaps
+from router.comparator_settings import ComparatorSettings, Use, comparator_problems
 from router.errors import ConfigError
-from router.evidence.compare.registry import COMPARATORS
+from router.evidence_settings import Audit, Evidence, Retention
 from router.key_settings import Key, Tenant, key_budget_overlaps
 from router.price_settings import Prices
 from router.setting_errors import explain
@@ -46,6 +46,7 @@ Ability = Literal["tools", "json_schema", "images", "logprobs", "n", "responses"
 METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 LAST_GOOD = "last-good.yaml"
 MASK = "********"
+AUDIT_BUDGET = "audit:"
 
 
 class Server(Block):
@@ -79,19 +80,6 @@ class Redis(Block):
     evidence_url: ServerUrl | None = Field(default=None, description="for rows and pairs; default: url")
     password_env: str | None = None
     data_dir: Path = Field(default=Path("redis-data"), description="embedded only: where it keeps its data")
-
-
-class Evidence(Block):
-    """Where decision rows and pairs go: bounded Redis streams, and a bounded spool on disk while Redis is away."""
-
-    spool_dir: Path = Field(default=Path("spool"), description="relative to the working directory")
-    spool_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
-    queue_max_records: int = Field(default=20_000, ge=1)
-    queue_max_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
-    decisions_max: int = Field(default=1_000_000, ge=1, description="rows kept in the stream")
-    pair_max_bytes: int = Field(default=256 * 1024, ge=1024, description="a larger pair is dropped and counted")
-    pairs_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024, description="of disagreements, about")
-    pairs_max: int = Field(default=50_000, ge=1, description="disagreements kept, and as many agreements")
 
 
 class Ledger(Block):
@@ -140,6 +128,21 @@ class Circuit(Block):
     open_s: Seconds = 10
 
 
+class Shadow(Block):
+    """Calls that no client waits for: audits, second draws, judges."""
+
+    set: dict[str, Any] = Field(default={}, description="set in their bodies, such as vLLM's `priority`")
+    max_connections: int = Field(default=32, ge=1, description="their own, per replica and worker")
+    capacity_share: float = Field(default=0.25, gt=0, le=1, description="of max_in_flight, per worker")
+
+    @model_validator(mode="after")
+    def _protected(self) -> Shadow:
+        for key in self.set:
+            if key in ("model", "stream", "messages", "prompt", "input", "n", "logprobs"):
+                raise ValueError(f"'{key}' is what is compared; shadow.set cannot touch it")
+        return self
+
+
 class Model(Block):
     base_urls: tuple[BaseUrl, ...] = Field(min_length=1)
     model: str | None = Field(default=None, min_length=1, description="the name sent upstream; default: the key")
@@ -162,21 +165,7 @@ class Model(Block):
     max_connections: int = Field(default=1024, ge=1, description="per replica and worker")
     health: Health = Health()
     circuit: Circuit = Circuit()
-
-
-def _comparator(value: str) -> str:
-    if value not in COMPARATORS:
-        raise ValueError(f"unknown comparator '{value}'; known: {', '.join(COMPARATORS)}")
-    return value
-
-
-class Audit(Block):
-    """Ask the other arm in the background for this share of the route's requests."""
-
-    rate: float = Field(default=0.0, ge=0, le=1)
-    comparator: Annotated[str, AfterValidator(_comparator)] = "auto"
-    max_in_flight: int = Field(default=32, ge=1)
-    timeout_s: Seconds = 120
+    shadow: Shadow = Shadow()
 
 
 class Fallback(Block):
@@ -211,6 +200,8 @@ class Config(Block):
     server: Server
     redis: Annotated[Redis, BeforeValidator(_redis, json_schema_input_type=Redis | str)] | None = None
     evidence: Evidence = Evidence()
+    comparators: dict[Name, ComparatorSettings] = Field(default={}, description="for audit.comparator, by name")
+    retention: Retention = Retention()
     ledger: Ledger = Ledger()
     models: dict[Name, Model] = Field(min_length=1)
     policies: dict[Name, AnyPolicy] = Field(default={}, description="named policies for the header x-router-policy")
@@ -219,6 +210,16 @@ class Config(Block):
     keys: tuple[Key, ...] = ()
     tenants: dict[Name, Tenant] = Field(default={})
     budgets: dict[Name, Budget] = Field(default={})
+
+    @property
+    def every_budget(self) -> dict[str, Budget]:
+        """Those of the file, and those that audits have: `audit:ROUTE` pays for background calls only."""
+        audits = {
+            f"{AUDIT_BUDGET}{name}": Budget(route=name, window="day", limit_usd=route.audit.budget_usd_per_day)
+            for name, route in self.routes.items()
+            if route.audit.budget_usd_per_day is not None
+        }
+        return self.budgets | audits
 
     @model_validator(mode="after")
     def _references(self) -> Config:
@@ -229,6 +230,8 @@ class Config(Block):
             *self._budget_problems(),
             *self._key_problems(),
             *overlaps(self.budgets),
+            *self._audit_problems(),
+            *comparator_problems(self.comparators, self.models, self._comparator_uses()),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -249,6 +252,27 @@ class Config(Block):
             if route.teacher == route.student
         ]
         return problems
+
+    def _audit_problems(self) -> Iterator[str]:
+        for name in self.budgets:
+            if name.startswith(AUDIT_BUDGET):
+                yield f"budgets.{name}: names that begin with '{AUDIT_BUDGET}' are those of audits; choose another"
+        for name, route in self.routes.items():
+            path = f"routes.{name}.audit"
+            if route.audit.budget_usd_per_day is None:
+                continue
+            if self.redis is None:
+                yield f"{path}.budget_usd_per_day: needs redis, which the workers lease the money from"
+            for model in (route.teacher, route.student):
+                known = self.models.get(model)
+                if known and known.max_output_tokens is None and known.context_tokens is None:
+                    yield f"models.{model}: {path} has a budget, so that its dearest call counts: set max_output_tokens"
+
+    def _comparator_uses(self) -> list[Use]:
+        return [
+            Use(f"routes.{name}.audit.comparator", route.audit.comparator, frozenset({route.teacher, route.student}))
+            for name, route in self.routes.items()
+        ]
 
     def callable_names(self) -> list[str]:
         """What a key's `routes` may name: the routes, and the model for embeddings."""

@@ -7,10 +7,15 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from deploy.grafana import cost, health, routing
+from deploy.grafana import cost, health, quality, routing
 
 FOLDER = Path(__file__).parent
-DASHBOARDS = {"cost.json": cost.dashboard, "routing.json": routing.dashboard, "health.json": health.dashboard}
+DASHBOARDS = {
+    "cost.json": cost.dashboard,
+    "quality.json": quality.dashboard,
+    "routing.json": routing.dashboard,
+    "health.json": health.dashboard,
+}
 
 
 def render() -> dict[str, str]:

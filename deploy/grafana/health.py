@@ -130,10 +130,11 @@ def _records() -> Row:
             ),
             lines(
                 "Records written",
-                "A second, to Redis and to the disk spool.",
+                "A second: produced, taken by Redis, and made to wait on the disk because Redis did not take them.",
                 Short,
+                Query(rate("records_produced_total", "", "stream"), "{{stream}} produced"),
                 Query(rate("records_written_total", "", "stream"), "{{stream}}"),
-                Query(rate("records_spooled_total", "", "stream"), "{{stream}} spooled"),
+                Query(rate("records_spooled_total", "", "stream"), "{{stream}} waited"),
                 width=8,
             ),
             lines(
@@ -150,10 +151,31 @@ def _records() -> Row:
                 Query("max by (stream) (distill_router_evidence_stream_bytes)", "{{stream}}"),
             ),
             lines(
+                "Spool",
+                "Bytes on the gateways' disks that Redis does not surely have.",
+                BytesIEC,
+                Query("max by (instance) (distill_router_evidence_spool_bytes)", "{{instance}}"),
+            ),
+            lines(
+                "Age of the spool",
+                "Of the oldest record that Redis does not have yet.",
+                Seconds,
+                Query("max by (instance) (distill_router_evidence_spool_oldest_seconds)", "{{instance}}"),
+                width=8,
+            ),
+            lines(
+                "Archive behind",
+                "Records in Redis that no archive has taken; nothing where none ever ran.",
+                Short,
+                Query("max by (stream) (distill_router_archive_lag_records)", "{{stream}}"),
+                width=8,
+            ),
+            lines(
                 "Talks with the ledger's Redis",
                 "A second, by result.",
                 Short,
                 Query(rate("ledger_syncs_total", "", "result"), "{{result}}"),
+                width=8,
             ),
         ),
     )

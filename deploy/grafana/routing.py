@@ -1,4 +1,4 @@
-"""Who answers, why, and how far student and teacher agree."""
+"""Who answers, why, and what did not go as decided."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from grafana_foundation_sdk.models.units import PercentUnit, RequestsPerSecond, 
 from deploy.grafana.panels import FILTER, ROUTE, STAT_HEIGHT, Query, Row, board, figure, gained, lines, rate, rows
 
 SHARE = "route:distill_router_teacher_share:ratio_rate5m"
-AGREED = f'{ROUTE},verdict="agree"'
-COMPARED = f'{ROUTE},verdict=~"agree|disagree"'
 
 
 def dashboard() -> Dashboard:
     """The dashboard "Routing"."""
-    content = (_totals(), _decisions(), _failures(), _evidence())
-    text = "Shares, decisions, escalations, fallbacks, and what the audits say."
+    content = (_totals(), _decisions(), _failures())
+    text = "Shares, decisions, escalations, fallbacks, failures."
     return board("distill-router: routing", "distill-router-routing", text, content)
 
 
@@ -35,19 +33,12 @@ def _totals() -> Row:
                 PercentUnit,
                 f"({by_teacher} or vector(0)) / {gained('requests_total', ok)}",
             ),
-            figure(
-                "Agreement",
-                "Of the audited pairs in which the teacher answered. A uniform sample, without a bound: see `advise`.",
-                PercentUnit,
-                f"{gained('comparisons_total', AGREED)} / {gained('comparisons_total', COMPARED)}",
-            ),
-            figure("Pairs", "Compared.", Short, gained("comparisons_total", ROUTE)),
             rows(
                 "Routes",
                 "As configured.",
                 Short,
                 Query("max by (route, teacher, student) (distill_router_route_info)"),
-                width=8,
+                width=16,
                 height=STAT_HEIGHT,
             ),
         ),
@@ -122,46 +113,6 @@ def _failures() -> Row:
                 "A second, by tenant and kind of limit.",
                 RequestsPerSecond,
                 Query(rate("rate_limited_total", 'tenant=~"$tenant"', "tenant,kind"), "{{tenant}} {{kind}}"),
-            ),
-        ),
-    )
-
-
-def _evidence() -> Row:
-    return Row(
-        "Audits",
-        (
-            lines(
-                "Comparisons by verdict",
-                "In an hour.",
-                Short,
-                Query(
-                    f"sum by (route, verdict) (increase(distill_router_comparisons_total{{{ROUTE}}}[1h]))",
-                    "{{route}} {{verdict}}",
-                ),
-                width=8,
-            ),
-            lines(
-                "Disagreements by kind",
-                "In an hour.",
-                Short,
-                Query(
-                    f"sum by (kind) (increase(distill_router_disagreements_total{{{ROUTE}}}[1h]))",
-                    "{{kind}}",
-                ),
-                stacked=True,
-                width=8,
-            ),
-            lines(
-                "Audits by result",
-                "In an hour. pair: compared; misfit: the student could never have answered; shed: no place in flight.",
-                Short,
-                Query(
-                    f"sum by (result) (increase(distill_router_audits_total{{{ROUTE}}}[1h]))",
-                    "{{result}}",
-                ),
-                stacked=True,
-                width=8,
             ),
         ),
     )

@@ -6,9 +6,7 @@ outlast the setting. `distill-router keys` does it then.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -16,7 +14,8 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from router.api.budgets import all_budgets, forgive_budget
-from router.errors import BadRequest, Conflict, Forbidden, PayloadTooLarge, RouterError, Unavailable
+from router.api.common import read_body, redis_answers
+from router.errors import BadRequest, Conflict, Forbidden
 from router.evidence.redis import Unreachable
 from router.gateway import Gateway
 from router.key_settings import KeyTerms
@@ -28,7 +27,6 @@ from router.settings import masked
 
 router = APIRouter(prefix="/v1/router")
 
-MAX_BODY_BYTES = 64 * 1024
 NO_STORE = {"cache-control": "no-store"}
 
 
@@ -36,7 +34,7 @@ NO_STORE = {"cache-control": "no-store"}
 async def list_keys(request: Request) -> dict[str, Any]:
     """Every key of the file and of Redis, without hashes."""
     gateway = _admitted(request, "listing API keys")
-    async with _redis_answers():
+    async with redis_answers():
         return {"object": "list", "data": await listed(gateway.key_store, gateway.runtime.config)}
 
 
@@ -45,8 +43,8 @@ async def create_key(request: Request) -> Response:
     """Body: what a key of the file has, without the hash. The answer holds the key, once."""
     gateway = _admitted(request, "creating an API key")
     store = _store(gateway)
-    terms = _terms(await _body(request, gateway.runtime.config.server.body_timeout_s))
-    async with _redis_answers():
+    terms = _terms(await read_body(request, gateway.runtime.config.server.body_timeout_s))
+    async with redis_answers():
         key, record = await issue(store, gateway.runtime.config, terms)
     await _follow(gateway)
     return JSONResponse({**shown(record), "key": key}, 201, NO_STORE)
@@ -57,7 +55,7 @@ async def revoke_key(name: str, request: Request) -> dict[str, Any]:
     """From now on the key is refused, by other workers within about a second; running answers finish."""
     gateway = _admitted(request, "revoking an API key")
     store = _store(gateway)
-    async with _redis_answers():
+    async with redis_answers():
         await store.revoke(name, names_in_file(gateway.runtime.config))
     await _follow(gateway)
     return {"name": name, "revoked": True}
@@ -67,7 +65,7 @@ async def revoke_key(name: str, request: Request) -> dict[str, Any]:
 async def list_budgets(request: Request) -> dict[str, Any]:
     """Every budget in its current window."""
     gateway = _admitted(request, "looking at budgets")
-    async with _redis_answers():
+    async with redis_answers():
         return {"object": "list", "data": await all_budgets(gateway)}
 
 
@@ -75,7 +73,7 @@ async def list_budgets(request: Request) -> dict[str, Any]:
 async def forgive(budget: str, request: Request, member: str = "") -> dict[str, Any]:
     """Give back what is only presumed spent: what workers held that died and left no proof."""
     gateway = _admitted(request, "forgiving what is presumed spent")
-    async with _redis_answers():
+    async with redis_answers():
         return await forgive_budget(gateway, budget, member)
 
 
@@ -107,33 +105,9 @@ async def _follow(gateway: Gateway) -> None:
             await gateway.keys.refresh()
 
 
-async def _body(request: Request, timeout_s: float) -> bytes:
-    """Raises PayloadTooLarge, BadRequest."""
-    body = b""
-    try:
-        async with asyncio.timeout(timeout_s):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise PayloadTooLarge(f"the request body is larger than the limit of {MAX_BODY_BYTES} bytes")
-    except TimeoutError:
-        raise BadRequest(f"the request body did not arrive within {timeout_s:g} s", code="timeout") from None
-    return body
-
-
 def _terms(body: bytes) -> KeyTerms:
     """Raises BadRequest, a line per problem."""
     try:
         return KeyTerms.model_validate_json(body)
     except ValidationError as error:
         raise BadRequest("\n".join(explain(error, KeyTerms.model_json_schema()))) from None
-
-
-@contextlib.asynccontextmanager
-async def _redis_answers() -> AsyncIterator[None]:
-    try:
-        yield
-    except RouterError:
-        raise
-    except Unreachable as error:
-        raise Unavailable(f"Redis does not answer: {error}", retry_after_s=1) from error

@@ -15,7 +15,7 @@ from router.ledger.status import BudgetStatus, forgive, read_status
 
 
 async def all_budgets(gateway: Gateway) -> list[dict[str, Any]]:
-    return await _shown_of(gateway, gateway.runtime.config.budgets, _own(gateway.runtime.authenticator.callers()))
+    return await _shown_of(gateway, gateway.runtime.config.every_budget, _own(gateway.runtime.authenticator.callers()))
 
 
 async def budgets_of(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ async def budgets_of(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
     members = {"key": caller.name, "tenant": caller.tenant}
     applying = {
         name: budget.model_copy(update={"each": None, budget.kind: members[budget.kind]})
-        for name, budget in gateway.runtime.config.budgets.items()
+        for name, budget in gateway.runtime.config.every_budget.items()
         if budget.kind in members and (budget.each or budget.member == members[budget.kind])
     }
     return await _shown_of(gateway, applying, _own([caller]))
@@ -33,7 +33,7 @@ async def forgive_budget(gateway: Gateway, name: str, member: str) -> dict[str, 
     """`member` may be left out where a budget has only one. Raises NotFound, Conflict."""
     if gateway.ledger_redis is None:
         raise Conflict("budgets are kept in Redis, and none is configured: set `redis`")
-    configured = gateway.runtime.config.budgets.get(name)
+    configured = gateway.runtime.config.every_budget.get(name)
     member = member or (configured.member if configured else None) or ""
     freed = await forgive(gateway.ledger_redis, name, member, _settings(gateway, name, member), time.time())
     return {"budget": name, "member": member, "forgiven_usd": usd(freed)}
@@ -41,7 +41,7 @@ async def forgive_budget(gateway: Gateway, name: str, member: str) -> dict[str, 
 
 def _settings(gateway: Gateway, name: str, member: str) -> Budget:
     """Raises NotFound where there is no such budget, or none of such a member."""
-    budget = gateway.runtime.config.budgets.get(name)
+    budget = gateway.runtime.config.every_budget.get(name)
     if budget is not None and (budget.each or (budget.member or "") == member):
         return budget
     for own, owner, budget in _own(gateway.runtime.authenticator.callers()):

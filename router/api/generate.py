@@ -15,7 +15,7 @@ from router.auth import Caller
 from router.client import SAFE_VALUE, Client, ClientGone, Headers, request_id_of, unique_id
 from router.deliver import deliver, router_headers, send_error
 from router.errors import BadRequest, RouterError
-from router.exchange import Exchange, Trace, sampled
+from router.exchange import Exchange, Trace
 from router.gateway import Gateway
 from router.limits.admission import Admission, answer_tokens, prompt_tokens
 from router.request import ClientRequest, Endpoint, parse_fields
@@ -29,7 +29,6 @@ log = logging.getLogger("distill_router.api")
 CLIENT_GONE_STATUS = 499
 PASSED_ON = (b"traceparent", b"tracestate")
 STATE_FIELDS = ("previous_response_id", "conversation", "background", "prompt")
-NO = frozenset({"", "0", "false", "no"})
 
 
 class Generate:
@@ -67,13 +66,14 @@ class Generate:
         except RouterError as error:
             self._gateway.recorder.refused(unique_id(), self._endpoint, caller, error)
             raise
-        self._draw_audit(trace)
+        self._gateway.auditor.sampler.before(trace)
         try:
             await self._answer(client, trace, request_id)
         finally:
             client.unwatch()
             if admission:
                 admission.settle(answer_tokens(trace))
+            self._gateway.auditor.sampler.after(trace)
             self._gateway.recorder.finished(trace)
             self._gateway.auditor.submit(trace)
 
@@ -117,16 +117,6 @@ class Generate:
         return runtime.resolve(
             request.model, request.caller, request.header("x-router-model"), request.header("x-router-policy")
         )
-
-    def _draw_audit(self, trace: Trace) -> None:
-        """One uniform draw per route; forced and no-store requests and tenants without records stay out."""
-        route = trace.route
-        if route is None or trace.target.forced or not trace.request.caller.records:
-            return
-        if (trace.request.header("x-router-no-store") or "").lower() not in NO:
-            return
-        trace.audit_probability = route.config.audit.rate
-        trace.audited = sampled(trace.audit_probability)
 
 
 def _upstream_headers(headers: Headers, request_id: bytes) -> bytes:

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from router.cli.disagreement_commands import disagreements
+from router.cli.options import BAD_CONFIG, ConfigPath, Json, bad_config
+
 app = typer.Typer(
     name="distill-router",
     help="Serve a distilled student where the loss does not matter, and its teacher where it does.",
@@ -14,7 +17,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-disagreements = typer.Typer(help="Look at the pairs in which teacher and student disagree.", no_args_is_help=True)
 app.add_typer(disagreements, name="disagreements")
 models = typer.Typer(help="Measure the models.", no_args_is_help=True)
 app.add_typer(models, name="models")
@@ -23,12 +25,6 @@ app.add_typer(costs, name="costs")
 
 keys = typer.Typer(help="API keys that are kept in Redis.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
-
-ConfigPath = Annotated[
-    Path, typer.Option("--config", "-c", envvar="DISTILL_ROUTER_CONFIG", help="The configuration file (YAML).")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-BAD_CONFIG = 2
 
 
 def _version(wanted: bool) -> None:
@@ -62,7 +58,7 @@ def serve(
     try:
         run(config, host, port, workers)
     except ConfigError as error:
-        raise _bad_config(config, error) from None
+        raise bad_config(config, error) from None
 
 
 @app.command()
@@ -90,7 +86,7 @@ def check(
     try:
         settings = load(config)
     except ConfigError as error:
-        raise _bad_config(config, error) from None
+        raise bad_config(config, error) from None
     typer.echo(yaml.safe_dump(masked(settings), sort_keys=False), nl=False)
     server = settings.config.server
     for warning in filter(None, [open_to_all(server, server.host), *warnings(settings.config)]):
@@ -152,52 +148,42 @@ def advise(
     try:
         typer.echo(run_advise(config, route, max_loss, confidence, as_json=json))
     except ConfigError as error:
-        raise _bad_config(config, error) from None
+        raise bad_config(config, error) from None
 
 
-@disagreements.command()
-def tail(
+@app.command()
+def retention(
     config: ConfigPath,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 10,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
+    route: Annotated[str | None, typer.Option(help="Only this route.")] = None,
     json: Json = False,
 ) -> None:
-    """The latest disagreements."""
-    from router.cli.disagreements import run_tail
+    """What the student keeps of the teacher, live: route loss and retention with intervals, by route and slice."""
+    from router.cli.retention import run_retention
     from router.errors import ConfigError
 
     try:
-        run_tail(config, count, follow, as_json=json)
+        typer.echo(run_retention(config, route, as_json=json))
     except ConfigError as error:
-        raise _bad_config(config, error) from None
+        raise bad_config(config, error) from None
 
 
-@disagreements.command()
-def stats(config: ConfigPath, json: Json = False) -> None:
-    """Pairs by route and verdict."""
-    from router.cli.disagreements import run_stats
-    from router.errors import ConfigError
-
-    try:
-        run_stats(config, as_json=json)
-    except ConfigError as error:
-        raise _bad_config(config, error) from None
-
-
-@disagreements.command()
-def export(
+@app.command()
+def losses(
     config: ConfigPath,
-    out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
-    agreements: Annotated[bool, typer.Option("--agreements", help="Agreeing pairs too.")] = False,
+    route: Annotated[str, typer.Option(help="The route to look at.")] = "auto",
+    since: Annotated[str, typer.Option(help="24h, 7d, 4w back, or a date.")] = "7d",
+    archive: Annotated[list[str] | None, typer.Option(help="Also read this archive; repeatable.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
+    json: Json = False,
 ) -> None:
-    """Write the pair records to a file, one JSON object a line."""
-    from router.cli.disagreements import run_export
+    """The loss map: what the compression dropped, by slice, and what mending it is worth."""
+    from router.cli.losses import run_losses
     from router.errors import ConfigError
 
     try:
-        typer.echo(run_export(config, out, agreements))
+        typer.echo(run_losses(config, route, since, archive or (), html, as_json=json))
     except ConfigError as error:
-        raise _bad_config(config, error) from None
+        raise bad_config(config, error) from None
 
 
 @costs.command()
@@ -237,7 +223,7 @@ def report(
             strict=strict,
         )
     except ConfigError as error:
-        raise _bad_config(config, error) from None
+        raise bad_config(config, error) from None
     raise typer.Exit(status)
 
 
@@ -268,7 +254,7 @@ def calibrate(
     try:
         typer.echo(run_calibrate(config, model, seconds, concurrency, machines, as_json=json))
     except ConfigError as error:
-        raise _bad_config(config, error) from None
+        raise bad_config(config, error) from None
     except CalibrationError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -305,7 +291,7 @@ def create_key(
             as_json=json,
         )
     except ConfigError as error:
-        raise _bad_config(config, error) from None
+        raise bad_config(config, error) from None
     typer.echo(created)
 
 
@@ -318,7 +304,7 @@ def list_keys(config: ConfigPath, json: Json = False) -> None:
     try:
         run_list(config, as_json=json)
     except ConfigError as error:
-        raise _bad_config(config, error) from None
+        raise bad_config(config, error) from None
 
 
 @keys.command("revoke")
@@ -330,10 +316,4 @@ def revoke_key(config: ConfigPath, name: Annotated[str, typer.Argument(help="The
     try:
         typer.echo(run_revoke(config, name))
     except ConfigError as error:
-        raise _bad_config(config, error) from None
-
-
-def _bad_config(path: Path, error: Exception) -> typer.Exit:
-    for line in str(error).splitlines():
-        typer.echo(f"{path}: {line}", err=True)
-    return typer.Exit(BAD_CONFIG)
+        raise bad_config(config, error) from None

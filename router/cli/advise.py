@@ -17,6 +17,7 @@ from router.evidence.read import Evidence
 from router.evidence.records import PairRecord
 from router.ledger.pricing import NANO_PER_USD
 from router.settings import Route, Settings, load
+from router.upstream.model import model_version
 
 SECONDS_PER_DAY = 86_400
 MIN_WINDOW_S = 86_400
@@ -41,13 +42,19 @@ def run_advise(config_path: Path, route: str, max_loss: float, confidence: float
 
 
 def usable_pairs(evidence: Evidence, settings: Settings, route: str) -> list[PairRecord]:
-    """The route's pairs on its current student, without those whose teacher failed: they say nothing of the student."""
+    """The route's pairs on its current student, without those whose teacher failed: they say nothing of the student.
+
+    Nor those of a time without uniform audits: targeted pairs alone are not like the rest.
+    """
     config = settings.config.routes[route]
+    version = model_version(config.student, settings.config.models[config.student])
     return [
         record
         for record in evidence.pairs()
         if record.route == route
         and (record.teacher.model, record.student.model) == (config.teacher, config.student)
+        and record.student_version == version
+        and record.audit_probability > 0
         and record.teacher.error is None
     ]
 
@@ -77,7 +84,7 @@ def audits_usd_per_day(point: Point | None, records: list[PairRecord], traffic: 
     """What asking the teacher about a share of the student's answers will cost; 0 without a recommendation."""
     if point is None or not records:
         return 0.0
-    weights = [1 / record.audit_probability for record in records]
+    weights = [1 / record.probability for record in records]
     spent = [record.teacher.cost_nano_usd / NANO_PER_USD for record in records]
     teacher_usd = sum(w * usd for w, usd in zip(weights, spent, strict=True)) / sum(weights)
     return route.audit.rate * point.student_share * traffic.fitting_per_day * teacher_usd
@@ -104,7 +111,7 @@ def _pair(record: PairRecord) -> Pair:
     return Pair(
         record.student.mean_logprob,
         record.verdict.harm,
-        record.audit_probability,
+        record.probability,
         record.teacher.cost_nano_usd / NANO_PER_USD,
         record.student.cost_nano_usd / NANO_PER_USD,
     )

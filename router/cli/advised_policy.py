@@ -6,8 +6,8 @@ from typing import Any
 
 from policies.advise import Point
 from policies.calibration import Calibration, fit
-from router.evidence.audit import SCORE_TOKENS
 from router.evidence.records import PairRecord
+from router.evidence.shadow import SCORE_TOKENS
 
 MIN_FIT_PAIRS = 16
 TILT = 1e-5
@@ -71,4 +71,4 @@ def _block(escalate_at: float, points: Points) -> dict[str, Any]:
 
 
 def _weight(record: PairRecord) -> float:
-    return 1 / record.audit_probability
+    return 1 / record.probability

@@ -58,7 +58,8 @@ def run_demo(*, once: bool, traffic: bool, requests: int, port: int, json_path: 
 
 
 def demo_config(folder: Path, port: int, teacher_port: int, student_port: int) -> dict[str, object]:
-    """The demo's configuration: route `auto`, policy `cascade`, every fifth request audited, a teacher budget."""
+    """The demo's configuration: route `auto`, policy `cascade`, a teacher budget; three of ten requests are audited,
+    and every escalation is compared."""
     return {
         "server": {"host": "127.0.0.1", "port": port, "auth": "none"},
         "redis": {"url": "embedded", "data_dir": str(folder / "redis")},
@@ -73,7 +74,13 @@ def demo_config(folder: Path, port: int, teacher_port: int, student_port: int) -
                 "teacher": "teacher",
                 "student": "student",
                 "policy": {"kind": "cascade", "escalate_at": 0.3, "calibration": json.loads(CALIBRATION.read_text())},
-                "audit": {"rate": 0.2, "comparator": "exact", "max_in_flight": 256},
+                "audit": {
+                    "rate": 0.3,
+                    "targeted": {"escalations": 1.0},
+                    "confirm": 0.1,
+                    "comparator": "exact",
+                    "max_in_flight": 256,
+                },
             }
         },
         "budgets": {"teacher-day": {"window": "24h", "limit_usd": 5.0, "counts": "teacher", "on_spent": "student"}},
@@ -167,8 +174,10 @@ def _next_steps(console: Console, port: int, config_path: Path) -> None:
         "print(answer.choices[0].message.content)",
         "",
         f"{COMMAND} advise --config {config_path}",
+        f"{COMMAND} retention --config {config_path}",
+        f"{COMMAND} losses --config {config_path} --html losses.html",
         f"{COMMAND} disagreements tail --config {config_path}",
-        f"{COMMAND} disagreements export --config {config_path} --out pairs.jsonl",
+        f"{COMMAND} disagreements export --config {config_path} --format trl-dpo --out train.jsonl",
         f"{COMMAND} costs report --config {config_path} --since 1h",
         f"curl -s {base}/router/budgets",
         f"curl -s http://127.0.0.1:{port}/metrics | grep distill_router_cost",

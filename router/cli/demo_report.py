@@ -84,7 +84,8 @@ class Figures:
 def collect(settings: Settings, sent: list[Sent]) -> Figures:
     """Wait until the audits that were drawn are in, then add everything up."""
     rows, pairs = _settled(Evidence(settings), len(sent))
-    usable = [pair for pair in pairs if pair.teacher.error is None]
+    compared = [pair for pair in pairs if pair.teacher.error is None]
+    usable = [pair for pair in compared if pair.sample == "audit"]  # uniform: their share is the traffic's
     by_student = [pair for pair in usable if pair.served == "student"]
     agreeing = sum(pair.verdict.same for pair in by_student)
     cost: dict[str, int] = {}
@@ -100,8 +101,8 @@ def collect(settings: Settings, sent: list[Sent]) -> Figures:
         student_agreement=Share(agreeing, len(by_student)),
         cost_nano=cost,
         teacher_only=_teacher_only(settings, rows, pairs),
-        disagreements=sum(not pair.verdict.same for pair in usable),
-        disagreements_served=len(by_student) - agreeing,
+        disagreements=sum(not pair.verdict.same for pair in compared),
+        disagreements_served=sum(not pair.verdict.same for pair in compared if pair.served == "student"),
         p50_ms=_quantile(latencies, 0.5),
         p99_ms=_quantile(latencies, 0.99),
     )

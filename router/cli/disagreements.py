@@ -1,4 +1,4 @@
-"""`distill-router disagreements tail|stats|export`: the pairs as a person or a file wants them."""
+"""`distill-router disagreements tail|stats`: the pairs as a person wants them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from router.errors import ConfigError
+from router.evidence.archive.source import sources
 from router.evidence.read import Evidence
-from router.evidence.records import PairRecord
-from router.evidence.writer import DISAGREEMENTS
+from router.evidence.records import ArmAnswer, PairRecord
+from router.evidence.streams import DISAGREEMENTS
 from router.request import texts
 from router.settings import load
 
 SHOWN = 60
+COLUMNS = ("route", "served", "sample", "verdict", "triage", "pairs")
 
 
 def run_tail(config_path: Path, count: int, follow: bool, *, as_json: bool) -> None:
@@ -34,36 +35,46 @@ def run_tail(config_path: Path, count: int, follow: bool, *, as_json: bool) -> N
 
 
 def run_stats(config_path: Path, *, as_json: bool) -> None:
-    """Pairs by route, what was served, and verdict."""
+    """Pairs by route, what was served, why they were compared, verdict, and whose mistake it was; labels count."""
+    source = sources(load(config_path, upstream_keys=False), ())
     counts = Counter(
-        (record.route, record.served, "agree" if record.verdict.same else record.verdict.kind)
-        for record in Evidence(load(config_path, upstream_keys=False)).pairs()
+        (record.route, record.served, record.sample, _verdict(record), triage_of(record)) for record in source.pairs()
     )
+    rows = [dict(zip(COLUMNS, (*cells, n), strict=True)) for cells, n in sorted(counts.items())]
     if as_json:
-        rows = [
-            {"route": route, "served": served, "verdict": verdict, "pairs": n}
-            for (route, served, verdict), n in sorted(counts.items())
-        ]
         print(json.dumps(rows, indent=2))
         return
-    table = Table("route", "served", "verdict", "pairs")
-    for (route, served, verdict), n in sorted(counts.items()):
-        table.add_row(route, served, verdict, str(n))
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
     Console().print(table)
 
 
-def run_export(config_path: Path, out: Path, agreements: bool) -> str:
-    """Write records as JSON lines to a file that did not exist. Raises ConfigError."""
-    evidence = Evidence(load(config_path, upstream_keys=False))
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            n = 0
-            for record in evidence.pairs(agreements=agreements):
-                file.write(record.model_dump_json() + "\n")
-                n += 1
-    except OSError as error:
-        raise ConfigError(f"--out {out}: {error.strerror or error}") from error
-    return f"{n} records written to {out}"
+def prompt_of(record: PairRecord) -> str:
+    """The texts of the request."""
+    request = record.request
+    return " ".join(texts(request.get("messages") or request.get("prompt") or request.get("input")))
+
+
+def said(answer: ArmAnswer) -> str:
+    """What an arm answered, its tool calls included."""
+    if answer.error is not None:
+        return f"(failed: {answer.error})"
+    calls = [f"{call['name']}({call['arguments']})" for call in answer.tool_calls]
+    return " ".join(filter(None, [answer.text, answer.refusal or "", *calls])).strip()
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Without the terminal escapes that a client or a model may have written; characters in `keep` stay."""
+    return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
+
+
+def triage_of(record: PairRecord) -> str:
+    return record.triage.label if record.triage else ""
+
+
+def _verdict(record: PairRecord) -> str:
+    return "agree" if record.verdict.same else record.verdict.kind
 
 
 def _show(console: Console, data: bytes, as_json: bool) -> None:
@@ -75,24 +86,24 @@ def _show(console: Console, data: bytes, as_json: bool) -> None:
     except ValidationError:
         console.print("(a record of another version)", markup=False)
         return
-    prompt = " ".join(
-        texts(record.request.get("messages") or record.request.get("prompt") or record.request.get("input"))
-    )
     console.print(
-        f"[bold]{record.id}[/] {record.route}, served by the {record.served}, differs in {record.verdict.kind}"
+        f"{record.id} {printable(record.route)}, {record.sample}, served by the {record.served}, "
+        f"differs in {record.verdict.kind}: {_in_words(record)}",
+        markup=False,
+        highlight=False,
+        style="bold",
     )
     for name, text in (
-        ("prompt", prompt),
-        ("teacher", _said(record.teacher.text, record.teacher.tool_calls, record.teacher.error)),
-        ("student", _said(record.student.text, record.student.tool_calls, record.student.error)),
+        ("prompt", prompt_of(record)),
+        ("teacher", said(record.teacher)),
+        ("student", said(record.student)),
     ):
-        text = "".join(c if c.isprintable() else "\ufffd" for c in text)  # no terminal escapes of a client's
+        text = printable(text)
         console.print(
             f"  {name:8} {text if len(text) <= SHOWN else text[: SHOWN - 1] + '…'}", markup=False, highlight=False
         )
 
 
-def _said(text: str, calls: list[dict[str, str]], error: str | None) -> str:
-    if error is not None:
-        return f"(failed: {error})"
-    return " ".join([text, *(f"{call['name']}({call['arguments']})" for call in calls)]).strip()
+def _in_words(record: PairRecord) -> str:
+    """As it was concluded when the pair was written; labels came later."""
+    return f"{record.triage.label} ({record.triage.basis})" if record.triage else "not triaged"

@@ -1,86 +1,99 @@
-"""The audit: for a request that was drawn, ask the other arm in the background, compare, and keep the pair.
+"""The audit: for a request that was drawn, get the other arm's answer in the background, compare, and keep the pair.
 
-Never on the request path: `submit` starts a task or sheds, and both are counted. A call that fails is a pair too.
+Never on the request path: `submit` starts a task or counts why not. A call that fails is a pair too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 
-from policies.base import Arm
-from router.arm import ArmCall, open_arm
-from router.errors import BadRequest, BudgetSpent, RouterError, TooManyRequests
-from router.evidence.compare.base import Answer, Verdict
-from router.evidence.compare.registry import compare
-from router.evidence.records import ArmAnswer, PairRecord, arm_answer, split_of, verdict_record
-from router.evidence.writer import AGREEMENTS, DISAGREEMENTS, EvidenceWriter
+from router.arm import ArmCall
+from router.evidence.compare.base import Answer, Services
+from router.evidence.records import (
+    ArmAnswer,
+    PairRecord,
+    Triage,
+    VerdictRecord,
+    arm_answer,
+    split_of,
+    verdict_record,
+)
+from router.evidence.retention import LiveRetention
+from router.evidence.sample import Sampler
+from router.evidence.shadow import SCORE_TOKENS, Shadow, Unasked
+from router.evidence.streams import AGREEMENTS, DISAGREEMENTS
+from router.evidence.triage import UNDECIDED, triage
+from router.evidence.writer import EvidenceWriter
 from router.exchange import Trace
-from router.ledger.bill import Bill
 from router.ledger.ledger import Ledger
 from router.ledger.pricing import NANO_PER_USD
 from router.record.metrics import Metrics
 from router.record.recorder import Recorder
+from router.request import PROMPT_FIELD
 from router.runtime import RouteRuntime
-from router.upstream.model import Attempts, Leash, ModelClient
-from router.upstream.transport import TransportError
 
 log = logging.getLogger("distill_router.audit")
 
-SCORE_TOKENS = 64
-
-
-class Shed(Exception):
-    """The pair was not looked at; `result` says why."""
-
-    def __init__(self, result: str) -> None:
-        super().__init__(result)
-        self.result = result
+USER_FIELDS = ("safety_identifier", "user")
 
 
 class Auditor:
-    """One per process; tasks are bounded per route by `audit.max_in_flight`."""
+    """One per process; tasks are bounded per route by `audit.max_in_flight`, and fewer are drawn before that."""
 
     def __init__(
-        self, writer: EvidenceWriter, recorder: Recorder, metrics: Metrics, ledger: Ledger, pair_max_bytes: int
+        self,
+        writer: EvidenceWriter,
+        recorder: Recorder,
+        metrics: Metrics,
+        ledger: Ledger,
+        retention: LiveRetention,
+        pair_max_bytes: int,
     ) -> None:
         self._pair_max_bytes = pair_max_bytes
         self._ledger = ledger
         self._writer = writer
         self._recorder = recorder
         self._metrics = metrics
+        self._retention = retention
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[str, int] = {}
+        self.sampler = Sampler(self._load)
 
     def submit(self, trace: Trace) -> None:
-        """Audit a finished request that was drawn. What cannot become a pair is counted with its reason."""
+        """Count an answered request, and compare it if it was drawn. What cannot become a pair is counted too."""
         route = trace.route
-        if not trace.audited or route is None:
+        if route is None:
             return
-        problem = self._problem(trace, route)
-        if problem:
-            self._count(route, problem)
+        if trace.excluded is None and _student_broke(trace, route):
+            self._retention.broke(trace, route)
+            return
+        if trace.excluded is not None or trace.outcome != "ok" or trace.arm is None:
+            self._retention.excluded(trace, route, trace.excluded or trace.outcome)
+            if trace.sample is not None:
+                self._count(trace, route, trace.outcome)
+            return
+        noise = trace.sample is not None and random.random() < route.config.audit.second_draw
+        self._retention.answered(trace, route, noise_drawn=noise)
+        if trace.sample is None:
+            return
+        if trace.misfit:  # it never could go to the student, and says nothing about it
+            self._count(trace, route, "misfit")
+            return
+        if self._load(route) >= 1:  # drawn before its answer, when there was a place; it stays without a result
+            self._count(trace, route, "full")
             return
         self._running[route.name] = self._running.get(route.name, 0) + 1
-        task = asyncio.create_task(self._run(trace, route), name=f"audit {trace.id}")
+        task = asyncio.create_task(self._run(trace, route, noise), name=f"audit {trace.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _problem(self, trace: Trace, route: RouteRuntime) -> str | None:
-        """Why a drawn request cannot be compared.
+    def _load(self, route: RouteRuntime) -> float:
+        return self._running.get(route.name, 0) / route.config.audit.max_in_flight
 
-        A request that never could go to the student says nothing about it; one that was cut off has no whole answer.
-        """
-        if trace.misfit:
-            return "misfit"
-        if trace.arm is None or trace.outcome != "ok":
-            return trace.outcome
-        if trace.fell_back and trace.reason != "fallback:student":
-            return "fell_back"
-        return "shed" if self._running.get(route.name, 0) >= route.config.audit.max_in_flight else None
-
-    def _count(self, route: RouteRuntime, result: str) -> None:
-        self._metrics.audits.labels(route.name, result).inc()
+    def _count(self, trace: Trace, route: RouteRuntime, result: str) -> None:
+        self._metrics.audits.labels(route.name, trace.sample, result).inc()
 
     async def idle(self) -> None:
         """Wait until every audit that was begun has ended."""
@@ -96,121 +109,170 @@ class Auditor:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
-    async def _run(self, trace: Trace, route: RouteRuntime) -> None:
+    async def _run(self, trace: Trace, route: RouteRuntime, noise: bool) -> None:
+        shadow = Shadow(trace, route, self._ledger, self._recorder, self.sampler.pause)
         try:
-            await self._audit(trace, route)
-        except Shed as shed:
-            self._count(route, shed.result)
+            self._count(trace, route, await self._audit(trace, route, shadow, noise))
         except asyncio.CancelledError:
-            self._count(route, "shutdown")
+            self._count(trace, route, "shutdown")
             raise
         except Exception:  # the edge of a background task
             log.exception("audit %s failed", trace.id)
-            self._count(route, "error")
+            self._count(trace, route, "error")
         finally:
+            shadow.close()
             self._running[route.name] -= 1
 
-    async def _audit(self, trace: Trace, route: RouteRuntime) -> None:
-        assert trace.arm is not None and trace.served is not None
-        served = _served(trace, trace.served)
-        if trace.failure is not None:  # the student was asked and failed: that is its answer
-            teacher, student = served, arm_answer(route.student.name, Answer.failed(trace.failure), None, None)
-        elif trace.arm == "teacher":
-            teacher, student = served, _escalated(trace) or await self._ask(trace, route, "student")
-        else:
-            teacher, student = await self._ask(trace, route, "teacher"), served
-        await self._keep(trace, route, teacher, student)
-
-    async def _ask(self, trace: Trace, route: RouteRuntime, arm: Arm) -> ArmAnswer:
-        """The other arm's answer; its cost is recorded whatever happens. Raises Shed when the model has no place."""
-        model, bill = route.model(arm), Bill()
+    async def _audit(self, trace: Trace, route: RouteRuntime, shadow: Shadow, noise: bool) -> str:
+        """What came of it: "pair", "too_large" to keep, or why the other arm was not asked."""
         try:
-            async with asyncio.timeout(route.config.audit.timeout_s):
-                return await self._call(trace, model, bill, scored=arm == "student" and "logprobs" in model.supports)
-        except (TooManyRequests, BadRequest):  # no place, or it cannot be said in chat: no fault of the model
-            raise Shed("shed") from None
-        except BudgetSpent as spent:
-            self._ledger.exhausted(spent.budget, "shed")
-            raise Shed("budget") from None
-        except (RouterError, TransportError, TimeoutError) as error:
-            text = str(error) or f"no answer within {route.config.audit.timeout_s:g} s"
-            return arm_answer(model.name, Answer.failed(text), bill.charges[-1] if bill.charges else None, None)
-        finally:
-            self._settle(trace, route, bill)
-
-    async def _call(self, trace: Trace, model: ModelClient, bill: Bill, scored: bool) -> ArmAnswer:
-        headers = b"x-request-id: %b-shadow\r\n" % trace.id.encode()
-        assert trace.route is not None
-        purse = self._ledger.purse(trace.request.caller, trace.route.name, background=True)
-        leash = Leash(background=True)
-        call = await open_arm(trace.request, model, bill, headers, leash, Attempts(), purse, scored=scored)
-        call.settle("shadow")
-        call.close()
-        if not call.succeeded:
-            return arm_answer(model.name, Answer.failed(f"status {call.reply.status}"), call.charge, None)
-        return arm_answer(model.name, call.answer(), call.charge, call.score(SCORE_TOKENS) if scored else None)
-
-    def _settle(self, trace: Trace, route: RouteRuntime, bill: Bill) -> None:
-        tenant = trace.request.caller.tenant
-        for charge in bill.charges:
-            charge.origin = "shadow"
-            self._recorder.charge(route.name, tenant, charge)
-        if bill.charges:
-            self._recorder.shadow(trace, bill)
-
-    async def _keep(self, trace: Trace, route: RouteRuntime, teacher: ArmAnswer, student: ArmAnswer) -> None:
-        request = {name: trace.request.value(name) for name in trace.request.fields}
-        verdict = await asyncio.to_thread(  # long answers take milliseconds
-            compare, request, _answer(teacher), _answer(student), route.config.audit.comparator
-        )
-        self._metrics.comparisons.labels(route.name, _label(verdict, teacher)).inc()
-        if not verdict.same and teacher.error is None:
-            self._metrics.disagreements.labels(route.name, verdict.kind).inc()
-        self._compare_costs(trace, route, teacher)
+            teacher, student = await self._answers(trace, route, shadow)
+        except Unasked as unasked:
+            self._retention.compared(trace, route, None)
+            if noise:
+                self._retention.redrawn(trace, route, None)
+            return unasked.result
+        large = len(trace.request.body) > self._pair_max_bytes
+        comparison = Comparison(trace, route, shadow, with_prompt=not large)
+        verdict = await comparison.of(teacher, student)
+        known = teacher.error is None and verdict.kind not in UNDECIDED
+        self._retention.compared(trace, route, float(verdict.harm) if known else None)
+        self._judged(verdict)
+        second = second_verdict = second_student = None
+        unclear = _unclear(triage(verdict, teacher, student))
+        if teacher.error is None and (noise or (unclear and random.random() < route.config.audit.confirm)):
+            second = await self._second(shadow)
+            if second is not None and second.error is None:
+                second_verdict = await comparison.of(teacher, second)
+                second_student = await comparison.of(second, student)
+        if noise:
+            told_apart = second_verdict is not None and second_verdict.kind not in UNDECIDED
+            self._retention.redrawn(trace, route, float(second_verdict.harm) if second_verdict and told_apart else None)
+        told = triage(verdict, teacher, student, second_verdict, second_student)
+        self._show(trace, route, verdict, teacher, told)
+        if large:
+            return "too_large"
         policy = trace.target.policy
-        assert trace.arm is not None
+        assert trace.arm is not None and trace.sample is not None
+        request = comparison.request
         record = PairRecord(
             id=trace.id,
             time=trace.wall,
             endpoint=trace.request.endpoint,
             route=route.name,
             tenant=trace.request.caller.tenant,
+            key=trace.request.caller.name,
+            user=next((user for name in USER_FIELDS if isinstance(user := request.get(name), str)), ""),
+            stream=trace.request.stream,
+            needs=sorted(trace.request.needs),
             policy=policy.kind if policy else "",
             policy_version=policy.version if policy else "",
             reason=trace.reason,
             served=trace.arm,
             teacher_probability=trace.teacher_probability,
+            sample=trace.sample,
             audit_probability=trace.audit_probability,
+            probability=trace.probability,
+            teacher_version=route.teacher.version,
+            student_version=route.student.version,
             request=request,
             teacher=teacher,
             student=student,
-            verdict=verdict_record(verdict),
+            verdict=verdict,
+            second=second,
+            second_verdict=second_verdict,
+            second_student=second_student,
+            noise_probability=route.config.audit.second_draw if noise else 0.0,
+            triage=told,
             prices={model.name: model.prices_at(trace.wall).usd_per_mtok() for model in (route.teacher, route.student)},
             training_use=route.teacher.config.training_use,
             split=split_of(trace.request.conversation()),
         )
         data = record.model_dump_json().encode()
         if len(data) > self._pair_max_bytes:
-            self._count(route, "too_large")
-            return
-        self._count(route, "pair")
+            return "too_large"
         agrees = verdict.same or teacher.error is not None
-        self._writer.put(AGREEMENTS if agrees else DISAGREEMENTS, data)
+        self._writer.put(AGREEMENTS if agrees else DISAGREEMENTS, trace.id, data)
+        return "pair"
+
+    async def _answers(self, trace: Trace, route: RouteRuntime, shadow: Shadow) -> tuple[ArmAnswer, ArmAnswer]:
+        """The teacher's answer and the student's, of which one at least is there."""
+        assert trace.served is not None
+        served = _served(trace, trace.served)
+        if trace.failure is not None and trace.arm == "teacher":  # the student was asked and failed: that is its answer
+            return served, arm_answer(route.student.name, Answer.failed(trace.failure), None, None)
+        if trace.arm == "teacher":
+            return served, _escalated(trace) or await shadow.ask("student")
+        return await shadow.ask("teacher"), served
+
+    async def _second(self, shadow: Shadow) -> ArmAnswer | None:
+        """The teacher asked again; None where that was not possible, and the pair is kept without it."""
+        try:
+            return await shadow.ask("teacher")
+        except Unasked:
+            return None
+
+    def _judged(self, verdict: VerdictRecord) -> None:
+        if verdict.kind == "comparator_failed":
+            self._metrics.judge_calls.labels("failed").inc()
+        elif verdict.judged:
+            self._metrics.judge_calls.labels("inconsistent" if verdict.kind == "ambiguous" else "verdict").inc()
+
+    def _show(
+        self, trace: Trace, route: RouteRuntime, verdict: VerdictRecord, teacher: ArmAnswer, told: Triage | None
+    ) -> None:
+        self._metrics.comparisons.labels(route.name, _label(verdict, teacher)).inc()
+        if not verdict.same and teacher.error is None:
+            self._metrics.disagreements.labels(route.name, verdict.kind).inc()
+        if told is not None:
+            self._metrics.triage.labels(route.name, told.label).inc()
+        self._compare_costs(trace, route, teacher)
 
     def _compare_costs(self, trace: Trace, route: RouteRuntime, teacher: ArmAnswer) -> None:
         """Where the student served: what the teacher cost, beside what the student's usage costs at its prices.
 
-        The ratio of the two sums corrects the teacher-only estimate, which takes the student's usage for the teacher's.
+        The ratio of the two sums corrects the teacher-only estimate, which takes the student's usage for the teacher's:
+        of the uniform sample, because targeted pairs are not like the rest.
         """
         served = trace.served
-        if trace.arm != "student" or served is None or teacher.error is not None or teacher.estimated:
+        if trace.arm != "student" or trace.sample != "audit" or served is None:
+            return
+        if teacher.error is not None or teacher.estimated:
             return
         estimate = route.teacher.prices_at(trace.wall).cost(served.charge.usage)
         self._metrics.pair_teacher_cost.labels(route.name).inc(teacher.cost_nano_usd / NANO_PER_USD)
         self._metrics.pair_teacher_estimate.labels(route.name).inc(estimate / NANO_PER_USD)
 
 
-def _label(verdict: Verdict, teacher: ArmAnswer) -> str:
+class Comparison:
+    """The route's comparator, for the answers to one request; without its prompt where decoding that takes too long."""
+
+    def __init__(self, trace: Trace, route: RouteRuntime, shadow: Shadow, *, with_prompt: bool) -> None:
+        assert trace.target.runtime is not None
+        left_out = () if with_prompt else (PROMPT_FIELD[trace.request.endpoint],)
+        self.request = {name: trace.request.value(name) for name in trace.request.fields if name not in left_out}
+        self._comparators = trace.target.runtime.comparators
+        self._name = route.config.audit.comparator
+        self._services = Services(shadow.judge, frozenset({route.teacher.name, route.student.name}))
+
+    async def of(self, teacher: ArmAnswer, student: ArmAnswer) -> VerdictRecord:
+        verdict = await self._comparators.compare(
+            self._name, self.request, _answer(teacher), _answer(student), self._services
+        )
+        return verdict_record(verdict)
+
+
+def _student_broke(trace: Trace, route: RouteRuntime) -> bool:
+    """Whether the client got an error, or half an answer, because the student failed."""
+    return trace.model is route.student and (trace.broken or trace.outcome == "failed")
+
+
+def _unclear(told: Triage | None) -> bool:
+    """Whether only a second draw could tell whose mistake it was."""
+    return told is not None and told.basis == "none"
+
+
+def _label(verdict: VerdictRecord, teacher: ArmAnswer) -> str:
     """A teacher that failed says nothing about the student."""
     if teacher.error is not None:
         return "teacher_failed"
@@ -225,7 +287,7 @@ def _served(trace: Trace, call: ArmCall) -> ArmAnswer:
 def _escalated(trace: Trace) -> ArmAnswer | None:
     """The student's answer that the gate refused, if it was read to its end."""
     call = trace.escalated
-    if call is None or not (call.completed or call.reader.done):
+    if call is None or not call.whole:
         return None
     return arm_answer(call.model.name, call.answer(), call.charge, call.score(SCORE_TOKENS))
 

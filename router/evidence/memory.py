@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import redis.asyncio as aioredis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
+from router.evidence.streams import STREAMS, shard_key
 from router.record.metrics import Metrics
 
 log = logging.getLogger("distill_router.evidence")
@@ -34,7 +35,7 @@ class NoRoom(RedisError):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What a stream takes: `size` in bytes."""
+    """What one shard of a stream takes: `size` in bytes."""
 
     entries: int
     size: int
@@ -47,19 +48,19 @@ class Stream:
 class MemoryShare:
     """The bounds in entries that follow from the memory; one per process, refreshed by `look`."""
 
-    def __init__(self, client: aioredis.Redis, metrics: Metrics, streams: Collection[str]) -> None:
+    def __init__(self, client: aioredis.Redis, metrics: Metrics, shards: int) -> None:
         self._redis = client
         self._metrics = metrics
-        self._streams = sorted(streams)
+        self._keys = {shard_key(shard, stream): stream for stream in STREAMS for shard in range(shards)}
         self._bounds: dict[str, int] = {}
         self._look_at = 0.0
         self._step = math.inf
         self._written = 0
         self._warned: set[str] = set()
 
-    def bound(self, stream: str, configured: int) -> int:
-        """How many entries the stream may keep."""
-        return min(configured, self._bounds.get(stream, configured))
+    def bound(self, key: str, configured: int) -> int:
+        """How many entries the stream at `key` may keep."""
+        return min(configured, self._bounds.get(key, configured))
 
     def wrote(self, size: int) -> None:
         """Count bytes on their way to Redis."""
@@ -80,8 +81,9 @@ class MemoryShare:
         except ResponseError as error:
             self._warn_once(f"Redis does not say how much memory it has, evidence is not capped by it: {error}")
             return
-        for name in self._streams:
-            self._metrics.stream_bytes.labels(name).set(streams[name].size if name in streams else 0)
+        for name in STREAMS:
+            size = sum(streams[key].size for key, stream in self._keys.items() if stream == name and key in streams)
+            self._metrics.stream_bytes.labels(name).set(size)
         taken = sum(stream.size for stream in streams.values())
         allowance = _allowance(limit, used, taken) if limit else math.inf
         await self._keep(streams, allowance)
@@ -104,9 +106,9 @@ class MemoryShare:
                 self._warn_once("the evidence streams are trimmed to their share of Redis' memory (maxmemory)")
                 await self._trim(name, bound)
 
-    async def _trim(self, stream: str, bound: int) -> None:
+    async def _trim(self, key: str, bound: int) -> None:
         """In steps of at most 10,000 entries each, so that no other client waits for long."""
-        while await self._redis.xtrim(stream, maxlen=bound, approximate=True):
+        while await self._redis.xtrim(key, maxlen=bound, approximate=True):
             pass
 
     async def _memory(self) -> tuple[int, int]:
@@ -123,12 +125,12 @@ class MemoryShare:
     async def _measure(self) -> dict[str, Stream]:
         """The streams that exist."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for name in self._streams:
-                pipeline.xlen(name)
-                pipeline.memory_usage(name)
+            for key in self._keys:
+                pipeline.xlen(key)
+                pipeline.memory_usage(key)
             replies = await pipeline.execute()
-        sizes = zip(self._streams, replies[::2], replies[1::2], strict=True)
-        return {name: Stream(entries, size) for name, entries, size in sizes if entries and size}
+        sizes = zip(self._keys, replies[::2], replies[1::2], strict=True)
+        return {key: Stream(entries, size) for key, entries, size in sizes if entries and size}
 
     def _warn_once(self, text: str) -> None:
         if text not in self._warned:
@@ -166,5 +168,5 @@ def _allowance(limit: int, used: int, taken: int) -> float:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether Redis refused a write for lack of memory; inside a script it says so in its own words."""
-    return isinstance(error, ResponseError) and "OOM " in str(error)
+    """Whether Redis refused a write for lack of memory; before Redis 7 a script says so in its own words."""
+    return isinstance(error, OutOfMemoryError) or (isinstance(error, ResponseError) and "OOM " in str(error))

@@ -13,8 +13,11 @@ from router.ledger.bill import Charge
 from router.ledger.pricing import Usage
 from router.price_settings import Price
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 Split = Literal["train", "val", "test"]
+Sample = Literal["audit", "escalation", "confidence", "novelty"]
+TriageLabel = Literal["student_wrong", "teacher_wrong", "equivalent", "ambiguous"]
+TRIAGE_LABELS: tuple[TriageLabel, ...] = ("student_wrong", "teacher_wrong", "equivalent", "ambiguous")
 
 
 class Tokens(BaseModel):
@@ -55,34 +58,75 @@ class VerdictRecord(BaseModel):
     diff: str
     comparator: str
     version: int
+    checks: dict[str, bool] = {}
+    preferred: Literal["teacher", "student", "tie"] | None = None
+    judged: bool = False
+
+
+class Triage(BaseModel):
+    """Whose mistake a disagreement is, and what that was told from; `basis` "none": nothing but the two answers."""
+
+    model_config = ConfigDict(frozen=True)
+    label: TriageLabel
+    basis: Literal["outcome", "checks", "judge", "second_draw", "human", "none"]
+
+
+class LabelRecord(BaseModel):
+    """What a person says of a pair; `id` is the pair's. `by`: who, `key`: the API key it came with ("": the shell)."""
+
+    model_config = ConfigDict(frozen=True)
+    schema_version: Literal[1] = 1
+    id: str
+    time: float
+    label: TriageLabel
+    by: str
+    note: str = ""
+    key: str = ""
 
 
 class PairRecord(BaseModel):
     """Both answers to one request, with the probabilities that make it count.
 
-    `served`: which arm the client got. `teacher_probability`: the propensity of the decision; `audit_probability`: of
-    this pair being looked at. `training_use`: whether the teacher's licence lets its answers train another model.
-    `prices`: of each model's tokens at that time, in USD per million. `split` is fixed here, by conversation, so that
-    no later step can mix training and test.
+    `served`: which arm the client got. `teacher_probability`: the propensity of the decision. `sample`: why it was
+    looked at; `audit_probability`: of the uniform draw, `probability`: of being looked at for any reason, which is what
+    an estimate divides by. `second`: the teacher's second answer, `second_verdict`: it against the first one,
+    `second_student`: the student's answer against it; `noise_probability`: of the second draw, given the pair, where
+    it was drawn uniformly, else 0. `triage`: None where the answers agree. `user`: the request's `safety_identifier` or
+    `user`. Versions are hashes of the models' configuration. `training_use`: whether the teacher's licence lets its
+    answers train another model. `prices`: of each model's tokens at that time, in USD per million. `split` is fixed
+    here, by conversation, so that no later step can mix training and test.
     """
 
     model_config = ConfigDict(frozen=True)
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     id: str
     time: float
     endpoint: str
     route: str
     tenant: str
+    key: str = ""
+    user: str = ""
+    stream: bool = False
+    needs: list[str] = []
     policy: str
     policy_version: str
     reason: str
     served: Arm
     teacher_probability: float
+    sample: Sample = "audit"
     audit_probability: float
+    probability: float
+    teacher_version: str
+    student_version: str
     request: dict[str, Any]
     teacher: ArmAnswer
     student: ArmAnswer
     verdict: VerdictRecord
+    second: ArmAnswer | None = None
+    second_verdict: VerdictRecord | None = None
+    second_student: VerdictRecord | None = None
+    noise_probability: float = 0.0
+    triage: Triage | None = None
     prices: dict[str, Price]
     training_use: Literal["allow", "deny", "unknown"]
     split: Split
@@ -125,6 +169,9 @@ def verdict_record(verdict: Verdict) -> VerdictRecord:
         diff=verdict.diff,
         comparator=verdict.comparator,
         version=verdict.version,
+        checks=dict(verdict.checks),
+        preferred=verdict.preferred,
+        judged=verdict.judged,
     )
 
 

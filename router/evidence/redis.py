@@ -1,4 +1,4 @@
-"""The connections to Redis, and the one script that appends to a bounded stream."""
+"""The connections to Redis."""
 
 from __future__ import annotations
 
@@ -17,12 +17,6 @@ from router.settings import Settings
 TIMEOUT_S = 2.0
 Purpose = Literal["ledger", "evidence"]
 
-# One call appends a whole batch: KEYS[1] the stream, ARGV[1] its bound in entries, the rest the records.
-APPEND = """
-for i = 2, #ARGV do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'r', ARGV[i]) end
-return #ARGV - 1
-"""
-
 Unreachable = (RedisError, OSError, TimeoutError)
 
 
@@ -39,7 +33,7 @@ def connect(url: str, settings: Settings) -> aioredis.Redis:
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,
         health_check_interval=30,
-        # The spool is the second try: a batch sent again after a timeout would be there twice.
+        # The log is the second try.
         retry=Retry(NoBackoff(), 0),
         **_password(settings),
     )

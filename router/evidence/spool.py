@@ -1,181 +1,242 @@
-"""Where records wait on disk while Redis is away: segments of lines, bounded in bytes, safe with several workers.
+"""The spool: write-ahead logs with what Redis does not have for sure, in segment files, bounded in bytes.
 
-A line is `stream<TAB>record`. A segment is locked by the process that writes or replays it (flock, so that a crash
-frees it), and removed once Redis has all of it. A crash in the middle of a replay repeats records: readers go by id.
+Every process has a log of its own (`PRODUCER-NUMBER-FIRST.wal`) in the folder that all share; its `Counts` file is the
+lock. The log of a process that has ended is taken over by another. Nothing is synced to the disk: a killed process
+loses nothing, a machine that loses power may lose what the kernel had not written.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
+import re
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
+
+from router.evidence.counts import KEPT, LOST, Counts
+from router.evidence.counts import SUFFIX as COUNTS_SUFFIX
+from router.evidence.segment import Frame, decode_frames, encode_frames
 
 log = logging.getLogger("distill_router.evidence")
 
-Record = tuple[str, bytes]
-
 SEGMENT_BYTES = 4 * 1024 * 1024
 PRIVATE = 0o700  # prompts and answers of every tenant
-SUFFIX = ".spool"
-FRESH_SUFFIX = ".fresh"
+SUFFIX = ".wal"
+NAME = re.compile(r"(?P<producer>\d{20}-[0-9a-f]{12})-(?P<number>\d{10})-(?P<first>\d+)\.wal")
 
 
-class SpoolFull(Exception):
-    """The spool has reached its bound, or the disk refuses."""
+class NoNet(Exception):
+    """The log has reached its bound, or the disk refuses."""
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """One file. `first`, `last`: the totals before and after its frames; `last` None where nobody has read it yet.
+
+    `damaged`: records in it that cannot be read. `numbers`: of its last batch on each shard. `acked_at`: when it was
+    seen that Redis has all of it; a monotonic time, None: not yet.
+    """
+
+    path: Path
+    first: int
+    size: int
+    oldest: float
+    last: int | None = None
+    damaged: int = 0
+    numbers: dict[int, int] = field(default_factory=dict)
+    acked_at: float | None = None
 
 
 class Spool:
-    """Blocking: callers run it in a thread, one call at a time."""
+    """The folder that the processes of a machine share, and how many bytes all their logs may take."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._folder = folder
-        self._max_bytes = max_bytes
-        self._segment_bytes = min(SEGMENT_BYTES, max_bytes // 8)
-        self._segment: IO[bytes] | None = None
-        self._taken: IO[bytes] | None = None
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self.segment_bytes = min(SEGMENT_BYTES, max_bytes // 8)
+        self.size = 0
 
-    def append(self, records: list[Record]) -> None:
-        """Write records. Raises SpoolFull, and then none of them was written."""
-        data = _lines(records)
+    def measure(self) -> None:
+        """What others write and remove in between is not seen: with several processes the bound holds about."""
+        self.size = sum(map(_file_size, _segments(self.path)))
+
+    def producers(self) -> set[str]:
+        """Those that have left something here, a log or a count."""
+        logs = set(map(producer_of, _segments(self.path)))
+        return logs | {path.stem for path in self.path.glob(f"*{COUNTS_SUFFIX}")}
+
+    def oldest(self) -> list[Path]:
+        """All segments, the one written to first in front."""
+        return sorted(_segments(self.path), key=lambda path: (_modified(path), path.name))
+
+    def counts(self, producer: str) -> Path:
+        return self.path / f"{producer}{COUNTS_SUFFIX}"
+
+
+class Log:
+    """The segments of one producer. Blocking: callers run it in a thread, one call at a time."""
+
+    def __init__(self, spool: Spool, producer: str, counts: Counts) -> None:
+        self.spool = spool
+        self.producer = producer
+        self.counts = counts
+        self.segments = [_found(path) for path in _segments(spool.path, f"{producer}-")]
+        self._file: IO[bytes] | None = None
+        self._opened_at = 0.0
+        self._next = 1 + max((int(_part(segment.path, "number")) for segment in self.segments), default=0)
+
+    @classmethod
+    def create(cls, spool: Spool) -> Self:
+        """Of this process. Creates the folder where it can."""
+        producer = f"{time.time_ns():020d}-{secrets.token_hex(6)}"
         try:
-            self._folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-            if self._size() + len(data) > self._max_bytes:
-                raise SpoolFull(f"the spool in {self._folder} holds {self._max_bytes} bytes, its bound")
-            _write(self._open_segment(), data)
+            spool.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         except OSError as error:
-            raise SpoolFull(str(error)) from error
+            log.error("no spool: %s", error)
+        counts = Counts.create(spool.counts(producer))
+        spool.measure()
+        return cls(spool, producer, counts)
 
-    def take(self) -> list[Record] | None:
-        """The records of the oldest segment that no other process holds; None when there is nothing to replay.
+    @classmethod
+    def take(cls, spool: Spool, producer: str) -> Self | None:
+        """Of a process that has ended; None when it lives or another has taken it."""
+        counts = Counts.take(spool.counts(producer))
+        return cls(spool, producer, counts) if counts else None
 
-        It stays locked until `done` (Redis has it all), `keep` (it has some) or the next `take`.
-        """
-        self._close_segment()
-        self._close_taken()
-        for path in self._paths():
-            segment = _lock(path)
-            if segment is None:
-                continue
-            self._taken = segment
-            try:
-                return list(_records(segment.read()))
-            except OSError as error:
-                log.error("the spool's %s cannot be read: %s", path, error)
-        return None
+    @property
+    def total(self) -> int:
+        """Records that were ever in it."""
+        return self.counts.cells[KEPT]
 
-    def done(self) -> None:
-        """Remove the segment that was taken."""
-        if self._taken:
-            Path(self._taken.name).unlink(missing_ok=True)
-        self._close_taken()
-
-    def drop_oldest(self) -> int:
-        """Make room by removing the oldest segment that no other process holds; how many records that lost."""
-        records = self.take()
-        self.done()
-        return 0 if records is None else max(1, len(records))
-
-    def keep(self, records: list[Record]) -> None:
-        """Put back what is left of the segment that was taken; the rest must not be replayed again."""
-        if self._taken is None:
-            return
-        path = Path(self._taken.name)
-        shortened = path.with_suffix(FRESH_SUFFIX)
+    def append(self, frames: list[Frame]) -> None:
+        """Write frames, their totals following on `total`. Raises NoNet, and then none of them was written."""
+        if not self.counts.locked:
+            raise NoNet(f"the spool in {self.spool.path} could not be locked")
+        data = encode_frames(frames)
+        if self.spool.size + len(data) > self.spool.max_bytes:
+            raise NoNet(f"the spool in {self.spool.path} holds {self.spool.max_bytes} bytes, its bound")
         try:
-            shortened.write_bytes(_lines(records))
-            shortened.replace(path)
+            segment, file = self._open(frames[0].time)
+            _write(file, data)
         except OSError as error:
-            log.error("the spool's %s cannot be shortened, its records will be repeated: %s", path, error)
-        self._close_taken()
+            raise NoNet(str(error)) from error
+        self.counts.cells[KEPT] = frames[-1].total
+        segment.size += len(data)
+        segment.last = frames[-1].total
+        segment.numbers.update((frame.shard, frame.number) for frame in frames)
+        self.spool.size += len(data)
+
+    def rotate(self, older_s: float = 0.0) -> None:
+        """Begin a new segment with the next frame, if the present one was begun `older_s` ago."""
+        if self._file and time.monotonic() >= self._opened_at + older_s:
+            self._file.close()
+            self._file = None
+
+    @property
+    def closed(self) -> list[Segment]:
+        """Segments that nothing is added to, oldest first."""
+        return self.segments[:-1] if self._file else list(self.segments)
+
+    def read(self, segment: Segment) -> list[Frame]:
+        """The whole frames of a closed segment; notes what is damaged in it."""
+        try:
+            frames = list(decode_frames(segment.path.read_bytes()))
+        except OSError as error:
+            log.error("the spool's %s cannot be read: %s", segment.path, error)
+            frames = []
+        segment.numbers.update((frame.shard, frame.number) for frame in frames)
+        if segment.last is None:
+            segment.last = self._last(segment, frames)
+        segment.damaged = segment.last - segment.first - sum(frame.count for frame in frames)
+        return frames
+
+    def _last(self, segment: Segment, frames: list[Frame]) -> int:
+        """Of a log that was taken over: where the next segment begins, or where its process says that it was."""
+        later = self.segments[self.segments.index(segment) + 1 :]
+        if later:
+            return later[0].first
+        return max(frames[-1].total if frames else segment.first, self.total)
+
+    def recount(self) -> None:
+        """A process was killed after it wrote a frame and before it counted it."""
+        if self.segments:
+            self.read(self.segments[-1])
+            self.counts.cells[KEPT] = self.segments[-1].last or 0
+
+    def remove(self, segment: Segment, lost: int) -> None:
+        """Redis has it but for `lost` records."""
+        segment.path.unlink(missing_ok=True)
+        self.segments.remove(segment)
+        self.spool.size -= segment.size
+        self.counts.cells[LOST] += lost
+
+    def _open(self, now: float) -> tuple[Segment, IO[bytes]]:
+        """Where the next frames go. Raises OSError."""
+        if self._file and self.segments[-1].size >= self.spool.segment_bytes:
+            self.rotate()
+        if self._file is None:
+            path = self.spool.path / f"{self.producer}-{self._next:010d}-{self.total}{SUFFIX}"
+            self._file = path.open("xb", buffering=0)
+            self._next += 1
+            self._opened_at = time.monotonic()
+            self.segments.append(Segment(path, self.total, 0, now, self.total))
+        return self.segments[-1], self._file
 
     def close(self) -> None:
-        """Close what is open; the files stay."""
-        self._close_segment()
-        self._close_taken()
-
-    def _close_segment(self) -> None:
-        if self._segment:
-            self._segment.close()
-        self._segment = None
-
-    def _close_taken(self) -> None:
-        if self._taken:
-            self._taken.close()
-        self._taken = None
-
-    def _size(self) -> int:
-        return sum(_file_size(path) for path in self._paths())
-
-    def _paths(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*{SUFFIX}"))
-
-    def _open_segment(self) -> IO[bytes]:
-        """Under another name until it is locked, so that no other process takes it for one that a crash left."""
-        if self._segment and self._segment.tell() < self._segment_bytes:
-            return self._segment
-        self._close_segment()
-        path = self._folder / f"{time.time_ns():020d}-{os.getpid()}{SUFFIX}"
-        fresh = path.with_suffix(FRESH_SUFFIX)
-        self._segment = fresh.open("ab", buffering=0)
-        fcntl.flock(self._segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fresh.replace(path)
-        return self._segment
+        """The files stay, and the next process may take them."""
+        self.rotate()
+        self.counts.close()
 
 
-def read_spool(folder: Path, stream: str) -> Iterator[bytes]:
-    """Every record of `stream` that waits in the spool, oldest first. A gateway may be replaying it meanwhile."""
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+def read_spool(folder: Path, stream: str, marker: Callable[[str, int], int] | None = None) -> Iterator[bytes]:
+    """Every record of `stream` in the logs of all processes, by log oldest first.
+
+    `marker`: the number of the last batch of a producer on a shard that Redis has; those and older ones are left out.
+    """
+    for path in _segments(folder):
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             continue
-        yield from (record for name, record in _records(data) if name == stream)
+        for frame in decode_frames(data):
+            if stream in frame.records and (marker is None or marker(producer_of(path), frame.shard) < frame.number):
+                yield from frame.records[stream]
 
 
-def _lock(path: Path) -> IO[bytes] | None:
-    """The segment, locked; None when another process has it or has just removed it."""
-    try:
-        segment = path.open("rb")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        log.error("the spool's %s cannot be read: %s", path, error)
-        return None
-    try:
-        fcntl.flock(segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(segment.fileno()).st_ino == path.stat().st_ino:
-            return segment
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    segment.close()
-    return None
-
-
-def _lines(records: list[Record]) -> bytes:
-    return b"".join(b"%b\t%b\n" % (stream.encode(), record) for stream, record in records)
-
-
-def _write(segment: IO[bytes], data: bytes) -> None:
-    """All or nothing: half a batch would be taken for records. Raises OSError."""
-    start, rest = os.fstat(segment.fileno()).st_size, memoryview(data)
+def _write(file: IO[bytes], data: bytes) -> None:
+    """All or nothing. Raises OSError."""
+    start, rest = os.fstat(file.fileno()).st_size, memoryview(data)
     try:
         while rest:
-            rest = rest[os.write(segment.fileno(), rest) :]
+            rest = rest[os.write(file.fileno(), rest) :]
     except OSError:
-        os.ftruncate(segment.fileno(), start)
+        os.ftruncate(file.fileno(), start)
+        os.lseek(file.fileno(), start, os.SEEK_SET)
         raise
 
 
-def _records(data: bytes) -> Iterator[Record]:
-    """Whole lines only: a crash may have cut the last one."""
-    for line in data.split(b"\n")[:-1]:
-        stream, tab, record = line.partition(b"\t")
-        if tab:
-            yield stream.decode("utf-8", "replace"), record
+def _segments(folder: Path, prefix: str = "") -> list[Path]:
+    """Of each producer in order."""
+    return sorted(path for path in folder.glob(f"{prefix}*{SUFFIX}") if NAME.fullmatch(path.name))
+
+
+def _found(path: Path) -> Segment:
+    return Segment(path, int(_part(path, "first")), _file_size(path), _modified(path))
+
+
+def producer_of(path: Path) -> str:
+    """Of a segment."""
+    return _part(path, "producer")
+
+
+def _part(path: Path, name: str) -> str:
+    match = NAME.fullmatch(path.name)
+    assert match
+    return match[name]
 
 
 def _file_size(path: Path) -> int:
@@ -183,3 +244,10 @@ def _file_size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -1,264 +1,264 @@
-"""The one batching task that takes records off the request path: into bounded Redis streams, or the spool on disk.
+"""Takes records off the request path: into a log on disk within 50 ms, from there to bounded Redis streams, once.
 
-`put` never waits and never fails: a full queue drops the record and counts it. A batch that Redis does not take goes to
-the spool, and what follows it too, until Redis is back and has the spool: within a stream a process keeps its order.
+`put` never waits and never fails: a full queue drops the record and counts it. One task keeps the log, another brings
+it to Redis (`Sender`), so that neither a slow disk nor a frozen Redis holds up the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
-from collections import deque
-from collections.abc import Iterable
-from typing import Any
+import time
+from collections import Counter, deque
 
 import redis.asyncio as aioredis
-from redis.exceptions import ResponseError
 
-from router.evidence.memory import MemoryShare, is_full
-from router.evidence.redis import APPEND, Unreachable
-from router.evidence.spool import Record, Spool, SpoolFull
+from router.evidence.appender import Sending, readable
+from router.evidence.batches import BATCH_RECORDS, Batch, Record, batches
+from router.evidence.counts import DROPPED, PRODUCED, Counts
+from router.evidence.delivery import SURE_S
+from router.evidence.orphans import Orphans
+from router.evidence.segment import Frame
+from router.evidence.sender import Sender
+from router.evidence.spool import Log, NoNet, Spool
+from router.evidence.streams import STREAMS, SUMS
+from router.evidence_settings import Evidence
 from router.record.metrics import Metrics
-from router.settings import Evidence
 
 log = logging.getLogger("distill_router.evidence")
 
-DECISIONS = "distill-router:decisions"
-DISAGREEMENTS = "distill-router:disagreements"
-AGREEMENTS = "distill-router:agreements"
-STREAMS = frozenset({DECISIONS, DISAGREEMENTS, AGREEMENTS})
-
-BATCH_RECORDS = 500
-BATCH_BYTES = 512 * 1024  # Redis counts a request that it receives as used memory
 BATCH_WAIT_S = 0.05
-REPLAY_EVERY_S = 2.0
+TURN_RECORDS = 20 * BATCH_RECORDS
+TURN_BYTES = 4 * 1024 * 1024
+RETRY_S = 2.0
 
 
 class EvidenceWriter:
-    """`redis` None: everything goes to the spool. `replay_every_s`: how long Redis is left alone after a failure."""
+    """`redis` None: the log is all there is, and drops the oldest when it is full.
+
+    `retry_s`: how long Redis is left alone after a failure. `sure_s`: how long the log keeps what Redis has confirmed.
+    """
 
     def __init__(
         self,
         config: Evidence,
         redis: aioredis.Redis | None,
         metrics: Metrics,
-        replay_every_s: float = REPLAY_EVERY_S,
+        retry_s: float = RETRY_S,
+        sure_s: float = SURE_S,
     ) -> None:
         self._config = config
-        self._replay_every_s = replay_every_s
         self._redis = redis
-        self._append: Any = redis.register_script(APPEND) if redis else None
-        self._share = MemoryShare(redis, metrics, STREAMS) if redis else None
         self._metrics = metrics
-        self._spool = Spool(config.spool_dir, config.spool_max_bytes)
-        self._written: dict[str, tuple[int, int]] = {}
-        for stream in STREAMS:
+        self._retry_s = retry_s
+        self._sure_s = sure_s
+        for stream in (*STREAMS, SUMS):
+            metrics.records_produced.labels(stream)
             metrics.records_written.labels(stream)
             metrics.records_spooled.labels(stream)
+        self._counts = Counts.nowhere()
+        self._cells = self._counts.cells
         self._queue: deque[Record] = deque()
         self._queued_bytes = 0
+        self._taken = 0  # off the queue, and not in the log yet
+        self._refusal = "queue_full"
+        self._numbers: Counter[int] = Counter()  # by shard, of the last batch
+        self._kept: dict[int, int] = {}  # by shard, of the last batch in the log
         self._wanted = asyncio.Event()
+        self._full = asyncio.Event()
         self._drained = asyncio.Event()
+        self._ended = asyncio.Event()
         self._stopping = False
-        self._behind = False  # older records than those in the queue wait in the spool
-        self._redis_at = 0.0  # Redis has failed and is left alone until then
-        self._look_at = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._log: Log | None = None
+        self._sender: Sender | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def put(self, stream: str, record: bytes) -> None:
-        """Queue one record (JSON without line breaks)."""
-        config = self._config
-        if len(self._queue) >= config.queue_max_records or self._queued_bytes + len(record) > config.queue_max_bytes:
-            self._metrics.records_dropped.labels("queue_full").inc()
+    def put(self, stream: str, record_id: str, data: bytes) -> None:
+        """Queue one record (JSON) about the request `record_id`."""
+        self._cells[PRODUCED] += 1
+        config, waiting, size = self._config, len(self._queue), self._queued_bytes + len(data)
+        if waiting >= config.queue_max_records or size > config.queue_max_bytes:
+            self._metrics.records_produced.labels(stream).inc()
+            self._drop(self._refusal, 1)
             return
-        self._queue.append((stream, record))
-        self._drained.clear()
-        self._queued_bytes += len(record)
-        if not self._wanted.is_set():
+        self._queue.append(Record(stream, record_id, data))
+        self._queued_bytes = size
+        if not waiting:
             self._wanted.set()
+        elif waiting + 1 == BATCH_RECORDS:
+            self._full.set()
 
     @property
     def waiting(self) -> int:
         return len(self._queue)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="evidence writer")
+        """Opens the log. What was put before is in it, too."""
+        spool = Spool(self._config.spool_dir, self._config.spool_max_bytes)
+        own = Log.create(spool)
+        own.counts.cells[PRODUCED] += self._cells[PRODUCED]
+        own.counts.cells[DROPPED] += self._cells[DROPPED]
+        self._cells = own.counts.cells
+        self._log = own
+        self._orphans = Orphans(spool, own.producer, self._metrics)
+        if self._redis:
+            self._sender = Sender(
+                self._redis, self._config, own, self._orphans, self._metrics, self._retry_s, self._sure_s
+            )
+            self._sender.start()
+        self._tasks = [
+            asyncio.create_task(self._keep(own), name="evidence writer"),
+            asyncio.create_task(self._show(own), name="evidence gauges"),
+        ]
 
     async def flush(self) -> None:
-        """Wait until everything queued so far has been written somewhere."""
-        if self._queue:
+        """Wait until everything queued so far is in Redis, or in the log where Redis does not take it."""
+        while self._queue or self._taken:
+            self._drained.clear()
             await self._drained.wait()
+        if self._sender:
+            await self._sender.rest()
 
     async def close(self) -> None:
-        """Write what is queued, then stop."""
+        """Write what is queued, then stop. The next process finds in the log what Redis does not have for sure."""
         self._stopping = True
         self._wanted.set()
-        if self._task:
-            await self._task
-        self._spool.close()
+        self._full.set()
+        if self._sender:
+            self._sender.closing()
+        self._ended.set()
+        for task in self._tasks:
+            await task
+        if self._sender:
+            await self._sender.stop()
+        if self._log:
+            self._cells = Counts.nowhere().cells
+            if late := self._log.counts.settle():
+                self._metrics.records_dropped.labels("crash").inc(late)
+            self._log.counts.settled()
+            self._log.close()
         if self._redis:
             await self._redis.aclose()
 
-    async def _run(self) -> None:
+    async def _keep(self, own: Log) -> None:
         while not (self._stopping and not self._queue):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._replay_every_s):
-                    await self._wanted.wait()
-            if not self._stopping:
-                await asyncio.sleep(BATCH_WAIT_S)
-            self._wanted.clear()
+            await self._some()
             try:
-                await self._turn()
+                await self._write(own, self._take())
             except Exception:  # the edge of a background task
                 log.exception("evidence lost")
-                lost = len(self._next_batch())
-                self._metrics.records_dropped.labels("writer_error").inc(lost)
-                self._take_off(lost)
-                if not self._queue:
-                    self._drained.set()
+                self._drop("writer_error", self._taken)
+            self._taken = 0
+            self._drained.set()
 
-    async def _turn(self) -> None:
-        """What is older goes first: the spool, then the queue."""
-        if not self._stopping:
-            await self._look()
-            await self._replay()
-        while batch := self._next_batch():
-            size = len(batch)
-            if left := await self._to_redis(batch):
-                await self._to_spool(left)
-            self._take_off(size)
-        self._drained.set()
+    async def _some(self) -> None:
+        """Until there is a batch, or something and a moment has passed."""
+        if not self._queue and not self._stopping:
+            self._wanted.clear()
+            await self._wanted.wait()
+        self._full.clear()
+        if len(self._queue) < BATCH_RECORDS and not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BATCH_WAIT_S):
+                    await self._full.wait()
 
-    def _next_batch(self) -> list[Record]:
-        return first_batch(self._queue)
+    def _take(self) -> list[Record]:
+        """Off the queue."""
+        records: list[Record] = []
+        size = 0
+        while self._queue and len(records) < TURN_RECORDS and size < TURN_BYTES:
+            records.append(self._queue.popleft())
+            size += len(records[-1].data)
+        self._queued_bytes -= size
+        self._taken = len(records)
+        for stream, count in Counter(record.stream for record in records).items():
+            self._metrics.records_produced.labels(stream).inc(count)
+        return records
 
-    def _take_off(self, size: int) -> None:
-        """Only once a batch is written: `flush` returns after that."""
-        for _ in range(size):
-            self._queued_bytes -= len(self._queue.popleft()[1])
-
-    async def _to_redis(self, batch: list[Record]) -> list[Record]:
-        """Append a batch; gives back what Redis did not take, or all of it while older records wait in the spool."""
-        if self._share is None or self._behind or self._now() < self._redis_at:
-            return batch
-        return await self._append_all(self._share, batch)
-
-    async def _look(self) -> None:
-        """Keep to our share of Redis' memory, now and then."""
-        if self._share is None or self._now() < self._redis_at or not self._share.due(self._now()):
-            return
-        try:
-            await self._share.look(self._now())
-        except Unreachable as error:
-            self._leave_alone(error)
-
-    def _leave_alone(self, error: Exception) -> None:
-        log.warning("Redis does not take evidence, spooling to disk: %s", error)
-        self._redis_at = self._now() + self._replay_every_s
-
-    async def _append_all(self, share: MemoryShare, batch: list[Record]) -> list[Record]:
-        await self._look()
-        if self._now() < self._redis_at:
-            return batch
-        by_stream: dict[str, list[bytes]] = {}
-        for stream, record in batch:
-            by_stream.setdefault(stream, []).append(record)
-        try:
-            for stream, records in list(by_stream.items()):
-                await self._append_one(share, stream, records)
-                self._metrics.records_written.labels(stream).inc(len(records))
-                del by_stream[stream]
-        except Unreachable as error:
-            self._leave_alone(error)
-        return [(stream, record) for stream, records in by_stream.items() for record in records]
-
-    async def _append_one(self, share: MemoryShare, stream: str, records: list[bytes]) -> None:
-        """All or nothing. When Redis is full, older evidence makes room, once. Raises `Unreachable`."""
-        bound = share.bound(stream, self._bound(stream, records))
-        share.wrote(sum(map(len, records)))
-        try:
-            await self._append(keys=[stream], args=[bound, *records])
-        except ResponseError as error:
-            if not is_full(error):
-                raise
-            await share.yield_some()
-            await self._append(keys=[stream], args=[share.bound(stream, bound), *records])
-
-    def _known(self, records: list[Record]) -> list[Record]:
-        """A spool may hold streams of another version of this program: nothing here could read them."""
-        known = [record for record in records if record[0] in STREAMS]
+    async def _write(self, own: Log, records: list[Record]) -> None:
+        known = [record for record in records if readable(record.stream, record.data)]
         if len(known) < len(records):
-            self._metrics.records_dropped.labels("unknown_stream").inc(len(records) - len(known))
-        return known
+            self._drop("unknown_stream", len(records) - len(known))
+            self._taken = len(known)
+        made = batches(known, self._config.shards)
+        if not made:
+            return
+        sendings = self._number(own, made)
+        try:
+            await (self._sender.keep(sendings) if self._sender else self._to_log_alone(own, sendings))
+        except NoNet as error:
+            await self._without_log(own, made, error)
+            return
+        self._kept.update({sending.frame.shard: sending.frame.number for sending in sendings})
 
-    def _bound(self, stream: str, records: list[bytes]) -> int:
-        """How many entries the stream may keep: as configured, and of pairs no more than the bytes allow on average."""
-        if stream == DECISIONS:
-            return self._config.decisions_max
-        count, size = self._written.get(stream, (0, 0))
-        count, size = count + len(records), size + sum(map(len, records))
-        self._written[stream] = (count, size)
-        return max(1, min(self._config.pairs_max, self._config.pairs_max_bytes * count // size))
+    def _number(self, own: Log, made: list[Batch]) -> list[Sending]:
+        """The batches as the next ones in the log. A number that was given is never given again."""
+        total, now, floors = own.total, time.time(), self._kept.copy()
+        sendings = []
+        for batch in made:
+            total += batch.count
+            self._numbers[batch.shard] += 1
+            frame = Frame(batch.shard, self._numbers[batch.shard], total, now, batch.records)
+            sendings.append(Sending(frame, floors.get(batch.shard, 0)))
+            floors[batch.shard] = frame.number
+        return sendings
 
-    async def _to_spool(self, batch: list[Record]) -> None:
+    async def _to_log_alone(self, own: Log, sendings: list[Sending]) -> None:
+        """Without Redis: the latest evidence is worth more than the oldest. Raises NoNet."""
+        frames = [sending.frame for sending in sendings]
         while True:
             try:
-                await asyncio.to_thread(self._spool.append, batch)
+                await asyncio.to_thread(own.append, frames)
                 break
-            except SpoolFull as error:
-                if await self._made_room():
-                    continue
-                log.error("evidence lost: %s", error)
-                self._metrics.records_dropped.labels("spool_full").inc(len(batch))
-                return
-        self._behind = self._redis is not None
-        for stream, _ in batch:
-            self._metrics.records_spooled.labels(stream).inc()
+            except NoNet:
+                lost = await asyncio.to_thread(self._orphans.make_room, own)
+                if lost is None:
+                    raise
+                self._metrics.records_dropped.labels("spool_oldest").inc(lost)
+        for frame in frames:
+            for stream, records in frame.records.items():
+                self._metrics.records_spooled.labels(stream).inc(len(records))
 
-    async def _made_room(self) -> bool:
-        """Without Redis the spool is all there is: the latest evidence is worth more than the oldest."""
-        if self._redis is not None:
-            return False
-        lost = await asyncio.to_thread(self._spool.drop_oldest)
-        if lost:
-            self._metrics.records_dropped.labels("spool_oldest").inc(lost)
-        return lost > 0
+    async def _without_log(self, own: Log, made: list[Batch], error: NoNet) -> None:
+        """To Redis without the net, one batch at a time; meanwhile the queue is all the room there is."""
+        if self._refusal == "queue_full":
+            log.error("evidence has no room on disk: %s", error)
+        self._refusal = "spool_full"
+        for batch in made:
+            self._numbers[batch.shard] += 1
+            frame = Frame(batch.shard, self._numbers[batch.shard], 0, time.time(), batch.records)
+            own.counts.direct(frame.shard, frame.number, batch.count)
+            if self._sender and await self._sender.direct(Sending(frame, self._kept.get(batch.shard, 0))):
+                own.counts.arrived()
+                for stream, records in batch.records.items():
+                    self._metrics.records_written.labels(stream).inc(len(records))
+            else:
+                self._drop("spool_full", batch.count)
+            self._taken -= batch.count
+        self._refusal = "queue_full"
 
-    async def _replay(self) -> None:
-        """Give the spool back to Redis, one segment at a time, oldest first; what comes in meanwhile queues behind.
+    def _drop(self, reason: str, count: int) -> None:
+        self._cells[DROPPED] += count
+        self._metrics.records_dropped.labels(reason).inc(count)
 
-        Without a spool of its own a process looks now and then for what a crash left behind.
-        """
-        if self._share is None or self._now() < (self._redis_at if self._behind else self._look_at):
-            return
-        self._look_at = self._now() + self._replay_every_s
-        while (records := await asyncio.to_thread(self._spool.take)) is not None:
-            records = self._known(records)
-            while records:
-                batch = first_batch(records)
-                records = records[len(batch) :]
-                if left := await self._append_all(self._share, batch):
-                    await asyncio.to_thread(self._spool.keep, left + records)
-                    self._behind = True
-                    return
-            await asyncio.to_thread(self._spool.done)
-            if len(self._queue) > BATCH_RECORDS:
-                return  # a long replay must not let the queue run over: on with the rest at the next turn
-        self._behind = False
+    async def _show(self, own: Log) -> None:
+        """The gauges of the spool; without Redis also the counts of processes that have ended."""
+        while not self._stopping:
+            try:
+                await self._look(own)
+            except Exception:  # the edge of a background task
+                log.exception("the spool cannot be looked at")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._retry_s):
+                    await self._ended.wait()
 
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-
-def first_batch(records: Iterable[Record]) -> list[Record]:
-    """As many as go into one request to Redis; at least one of them."""
-    batch: list[Record] = []
-    size = 0
-    for record in itertools.islice(records, BATCH_RECORDS):
-        size += len(record[1])
-        if batch and size > BATCH_BYTES:
-            break
-        batch.append(record)
-    return batch
+    async def _look(self, own: Log) -> None:
+        await asyncio.to_thread(own.spool.measure)
+        self._metrics.spool_bytes.set(own.spool.size)
+        oldest = self._sender.oldest if self._sender else None
+        self._metrics.spool_oldest.set(max(0.0, time.time() - oldest) if oldest else 0.0)
+        if self._sender is None:
+            for dead in await asyncio.to_thread(self._orphans.find, set()):
+                await self._orphans.settle(dead, None)
+                self._orphans.let_go(dead)

@@ -8,7 +8,7 @@ from router.auth import Caller
 from router.budget_settings import Budget
 from router.ledger.book import Book
 from router.ledger.lease import Account, Hold
-from router.settings import Config
+from router.settings import AUDIT_BUDGET, Config
 
 if TYPE_CHECKING:
     from router.ledger.ledger import Ledger
@@ -44,7 +44,7 @@ class Scopes:
     """The configured budgets, and the accounts that they make of callers and routes."""
 
     def __init__(self, config: Config, book: Book, now: float) -> None:
-        self._budgets = config.budgets
+        self._budgets = config.every_budget
         self._book = book
         self._teachers = {name: frozenset({route.teacher}) for name, route in config.routes.items()}
         self._any_teacher = frozenset(route.teacher for route in config.routes.values())
@@ -65,7 +65,8 @@ class Scopes:
         accounts = [
             self._account(name, member, budget, now)
             for name, budget in self._budgets.items()
-            if (member := _member(budget, caller, route, background)) is not None
+            if (background or not name.startswith(AUDIT_BUDGET))
+            and (member := _member(budget, caller, route, background)) is not None
         ]
         if not background:
             accounts += [self._account(name, caller.name, budget, now) for name, budget in caller.budgets]

@@ -22,7 +22,8 @@ from router.ledger.pricing import NANO_PER_USD
 PREFIX = "distill_router_"
 SHORT_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25)
 LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600)
-DROP_REASONS = ("queue_full", "spool_full", "spool_oldest", "writer_error", "unknown_stream")
+DROP_REASONS = ("queue_full", "spool_full", "spool_oldest", "writer_error", "unknown_stream", "damaged", "crash")
+JUDGE_RESULTS = ("verdict", "inconsistent", "failed")
 TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 Basis = Literal["measured", "estimated"]
 
@@ -126,12 +127,18 @@ class Metrics:
         self.usage_missing = self._counter("usage_missing", "Answers of a priced model without usage.", ("model",))
         self.retries = self._counter("upstream_retries", "Failed tries before an answer.", ("model",))
         self.fallbacks = self._counter("fallbacks", "Answers of the other arm after a failure.", ("route", "model"))
+        self.records_produced = self._counter("records_produced", "Records that were to be kept.", ("stream",))
         self.records_dropped = self._counter("records_dropped", "Records lost, by reason.", ("reason",))
         self.records_written = self._counter("records_written", "Records that reached Redis.", ("stream",))
-        self.records_spooled = self._counter("records_spooled", "Records written to the disk spool.", ("stream",))
-        self.audits = self._counter("audits", "Requests drawn for an audit, by what came of it.", ("route", "result"))
+        self.records_spooled = self._counter("records_spooled", "Records that Redis did not take at once.", ("stream",))
+        self.audits = self._counter(
+            "audits", "Requests drawn for a comparison, why, and what came of it.", ("route", "sample", "result")
+        )
         self.comparisons = self._counter("comparisons", "Audited pairs by verdict.", ("route", "verdict"))
         self.disagreements = self._counter("disagreements", "Disagreeing pairs by kind.", ("route", "kind"))
+        self.triage = self._counter("triage", "Disagreements by whose mistake they are.", ("route", "label"))
+        self.judge_calls = self._counter("judge_calls", "Comparisons by a judge, by what came of them.", ("result",))
+        self._retention_series()
         self.reloads = self._counter("config_reloads", "Configuration reloads by result.", ("result",))
         self.reload_ok = self._gauge("config_last_reload_successful", "1 or 0.", (), "livemin")
         self.healthy = self._gauge(
@@ -146,6 +153,13 @@ class Metrics:
         self.rate_limited = self._counter("rate_limited", "Refused by a rate limit.", ("tenant", "kind"))
         self.keys_skipped = self._counter("key_records_skipped", "API keys in Redis that cannot be used.", ())
         self.queue = self._gauge("evidence_queue_records", "Records waiting to be written.", (), "livesum")
+        self.spool_bytes = self._gauge("evidence_spool_bytes", "What the spool folder holds.", (), "livemostrecent")
+        self.spool_oldest = self._gauge(
+            "evidence_spool_oldest_seconds", "Age of the oldest record that Redis does not have yet.", (), "livemax"
+        )
+        self.archive_lag = self._gauge(
+            "archive_lag_records", "Records in Redis that no archive has taken.", ("stream",), "livemostrecent"
+        )
         self.stream_bytes = self._gauge(
             "evidence_stream_bytes", "Memory that Redis gives to a stream.", ("stream",), "livemostrecent"
         )
@@ -186,10 +200,38 @@ class Metrics:
         self.ledger_up = self._gauge("ledger_up", "1 while Redis answers the ledger.", (), "livemin")
         self.ledger_syncs = self._counter("ledger_syncs", "Talks with Redis about money.", ("result",))
 
+    def _retention_series(self) -> None:
+        """What the student keeps of the teacher; every worker reads the same sums, so the latest word counts."""
+        of, word = ("route", "slice"), "livemostrecent"
+        loss, kept = "share of requests that the student answered harmfully", "share of its answers that are no loss"
+        self.route_loss = self._gauge("route_loss", f"Estimated {loss}.", of, word)
+        self.route_loss_low = self._gauge("route_loss_lower_bound", f"At least: {loss}.", of, word)
+        self.route_loss_high = self._gauge("route_loss_upper_bound", f"At most: {loss}.", of, word)
+        self.retention = self._gauge("student_retention", f"Where the student answered, estimated {kept}.", of, word)
+        self.retention_low = self._gauge("student_retention_lower_bound", f"At least: {kept}.", of, word)
+        self.retention_high = self._gauge("student_retention_upper_bound", f"At most: {kept}.", of, word)
+        self.normalised = self._gauge(
+            "student_retention_normalised", "Retention over what the teacher keeps of itself.", ("route",), word
+        )
+        self.normalised_low = self._gauge("student_retention_normalised_lower_bound", "At least.", ("route",), word)
+        self.noise = self._gauge("teacher_noise", "How often the teacher contradicts itself.", ("route",), word)
+        self.retention_pairs = self._gauge("retention_pairs", "Pairs behind the figures.", of, word)
+        self.effective_pairs = self._gauge(
+            "retention_effective_pairs", "Equally weighted pairs worth as much (Kish).", of, word
+        )
+        self.excluded = self._counter(
+            "retention_excluded", "Requests that count for no figure, and why.", ("route", "reason")
+        )
+        self.keep_probability = self._gauge(
+            "audit_keep_probability", "Share of the configured audits that there is room for.", ("route",), "livemin"
+        )
+
     def _start_at_zero(self) -> None:
         """Series whose first increment must not be missed by a `rate()`."""
         for reason in DROP_REASONS:
             self.records_dropped.labels(reason)
+        for result in JUDGE_RESULTS:
+            self.judge_calls.labels(result)
         for result in ("ok", "refused"):
             self.reloads.labels(result)
 

@@ -6,7 +6,8 @@ import time
 
 from router.auth import Caller
 from router.errors import RouterError
-from router.evidence.writer import DECISIONS, EvidenceWriter
+from router.evidence.streams import DECISIONS
+from router.evidence.writer import EvidenceWriter
 from router.exchange import Trace
 from router.ledger.bill import Bill, Charge
 from router.ledger.ledger import Ledger
@@ -46,12 +47,12 @@ class Recorder:
         self._write(row)
 
     def shadow(self, trace: Trace, bill: Bill) -> None:
-        """The row of a background call: its money, under the id of the request it belongs to."""
+        """The row of an audit's background calls: their money, under the id of the request they belong to."""
         self._write(_shadow_row(trace, bill))
 
     def _write(self, row: DecisionRow) -> None:
         self._ledger.tally(row)
-        self._writer.put(DECISIONS, encode_row(row))
+        self._writer.put(DECISIONS, row.id, encode_row(row))
 
     def charge(self, route: str, tenant: str, charge: Charge) -> None:
         """Tokens and money of one settled call, a client's or a shadow's."""
@@ -140,7 +141,9 @@ def _row(trace: Trace, teacher_only: int) -> DecisionRow:
         st=trace.status,
         ms=round(trace.total_s * 1e3, 2),
         tt=None if trace.first_byte_s is None else round(trace.first_byte_s * 1e3, 2),
-        au=trace.audit_probability if trace.audited else 0.0,
+        au=round(trace.probability, 6) if trace.sample else 0.0,
+        sv=trace.route.student.version if trace.route else "",
+        ns=int(trace.no_store),
         fo=int(trace.target.forced),
         fb=int(trace.fell_back),
         n=len(trace.attempts.failures),
@@ -156,7 +159,7 @@ def _shadow_row(trace: Trace, bill: Bill) -> DecisionRow:
         rt=trace.route.name if trace.route else "",
         tn=trace.request.caller.tenant,
         k=trace.request.caller.name,
-        m=bill.charges[-1].model,
+        m=bill.charges[0].model,
         r="shadow",
         ch=_charges(bill),
         o="shadow",

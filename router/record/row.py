@@ -36,7 +36,9 @@ FIELDS = MappingProxyType(
         "st": "HTTP status",
         "ms": "latency, milliseconds",
         "tt": "time to the first byte of a stream, milliseconds",
-        "au": "audit probability, for a request that was drawn",
+        "au": "probability of being compared, for a request that was drawn",
+        "sv": "version of the student that was configured",
+        "ns": "1: not to be kept or compared (no-store, or the tenant's setting); counts for no estimate",
         "fo": "1: the client insisted on a model or policy; counts for no estimate",
         "fb": "1: the other arm answered after a failure",
         "n": "failed tries",
@@ -83,6 +85,8 @@ class DecisionRow(msgspec.Struct, omit_defaults=True):
     ms: float = 0.0
     tt: float | None = None
     au: float = 0.0
+    sv: str = ""
+    ns: int = 0
     fo: int = 0
     fb: int = 0
     n: int = 0

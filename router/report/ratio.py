@@ -43,7 +43,7 @@ def ratios(pairs: Iterable[PairRecord]) -> dict[str, Ratio]:
     draws: dict[str, list[tuple[float, float, float]]] = {}
     for pair in pairs:
         if pair.served == "student" and pair.teacher.error is None and not pair.teacher.estimated:
-            draw = (1 / pair.audit_probability, float(estimate_nano(pair)), float(pair.teacher.cost_nano_usd))
+            draw = (1 / pair.probability, float(estimate_nano(pair)), float(pair.teacher.cost_nano_usd))
             draws.setdefault(pair.route, []).append(draw)
     return {route: ratio(of_route) for route, of_route in draws.items()}
 

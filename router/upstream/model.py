@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from pydantic import SecretStr
 
@@ -142,16 +143,17 @@ class Reply:
         try:
             return await self._response.chunk(min(now + self._client.config.timeouts.idle_s, self.deadline))
         except TransportError as error:
-            self._client.note_failure(self._replica, error)
+            self._client.note_failure(self._replica, error, self._leash)
             raise
 
     def succeeded(self) -> None:
         """The answer was good to its end: the circuit forgets earlier failures."""
-        self._replica.circuit.succeeded()
+        if not self._leash.background:
+            self._replica.circuit.succeeded()
 
     def failed(self, problem: str) -> None:
         """The answer makes no sense: as bad for the circuit as no answer."""
-        self._client.note_problem(self._replica, problem)
+        self._client.note_problem(self._replica, problem, self._leash)
 
     async def drain(self, timeout_s: float) -> None:
         """Read what little is left after the last event, so that the connection can serve again."""
@@ -178,6 +180,7 @@ class ModelClient:
         self.api_key = api_key
         self.upstream_name = config.model or name
         self.price_history = DatedPrices(config.price)
+        self.version = model_version(name, config)
         self.supports = frozenset(config.supports)
         self.fit = Fit(self.supports, config.context_tokens, config.max_output_tokens, config.bytes_per_token)
         self.replicas: list[Replica] = [
@@ -185,6 +188,7 @@ class ModelClient:
         ]
         self.in_flight = 0
         self._in_background = 0
+        self._background_places = max(1, int(config.max_in_flight * config.shadow.capacity_share))
         self._idle: asyncio.Event | None = None
         self._health: asyncio.Task[None] | None = None
 
@@ -206,6 +210,7 @@ class ModelClient:
             await end([self._health])
         for replica in self.replicas:
             await replica.transport.close()
+            await replica.shadow.close()
 
     @property
     def available(self) -> bool:
@@ -237,7 +242,13 @@ class ModelClient:
         self._left(leash)
 
     def _enter(self, leash: Leash) -> None:
-        """Clients have all the places there are; background calls only those that nobody uses."""
+        """Clients have all the places there are; background calls a share of those that nobody uses."""
+        if leash.background and self._in_background >= self._background_places:
+            raise TooManyRequests(
+                f"model '{self.name}' has {self._in_background} background calls in flight, their share",
+                code="model_overloaded",
+                retry_after_s=RETRY_AFTER_S,
+            )
         taken = self.in_flight if leash.background else self.in_flight - self._in_background
         if taken >= self.config.max_in_flight:
             raise TooManyRequests(
@@ -260,17 +271,28 @@ class ModelClient:
         if self._idle and not self.in_flight:
             self._idle.set()
 
-    def note_failure(self, replica: Replica, error: TransportError) -> None:
+    def note_failure(self, replica: Replica, error: TransportError, leash: Leash) -> None:
         """One failure for the circuit, unless it was the client's or the gateway's own doing."""
         if isinstance(error, Aborted | PoolFull):
-            replica.circuit.ends()
+            self._ended(replica, leash)
             return
-        self.note_problem(replica, str(error))
+        self.note_problem(replica, str(error), leash)
 
-    def note_problem(self, replica: Replica, problem: str) -> None:
-        """One failure for the replica's circuit."""
-        replica.circuit.failed(time.monotonic())
-        log.warning("%s at %s failed: %s", replica.name, replica.url, problem)
+    def note_problem(self, replica: Replica, problem: str, leash: Leash) -> None:
+        """One failure for the replica's circuit; a background call, which may starve, does not count."""
+        if not leash.background:
+            replica.circuit.failed(time.monotonic())
+        log.log(
+            logging.DEBUG if leash.background else logging.WARNING,
+            "%s at %s failed: %s",
+            replica.name,
+            replica.url,
+            problem,
+        )
+
+    def _ended(self, replica: Replica, leash: Leash) -> None:
+        if not leash.background:
+            replica.circuit.ends()
 
     async def _with_retries(
         self, path: str, headers: bytes, body: bytes, stream: bool, leash: Leash, attempts: Attempts
@@ -311,18 +333,20 @@ class ModelClient:
         now = asyncio.get_running_loop().time()
         first_by = min(deadline, now + self.config.timeouts.first_token_s) if stream else deadline
         running = len(leash.running)
-        replica.circuit.starts()
+        if not leash.background:
+            replica.circuit.starts()
         replica.in_flight += 1
         response: Response | None = None
         try:
-            response = await replica.transport.send(replica.head(path) + headers, body, first_by, leash.attach)
+            transport = replica.shadow if leash.background else replica.transport
+            response = await transport.send(replica.head(path) + headers, body, first_by, leash.attach)
             reply = Reply(self, replica, response, leash, attempts, deadline)
             reply.streams = stream and _is_event_stream(reply)
             await (reply.read_first(first_by) if reply.streams else reply.read_body())
         except TransportError as error:
             attempts.cut_off += isinstance(error, Aborted) and len(leash.running) > running
             self._leave_failed(replica, response, leash, running)
-            self.note_failure(replica, error)
+            self.note_failure(replica, error, leash)
             if isinstance(error, Aborted):
                 raise
             attempts.add(replica, str(error))
@@ -331,10 +355,10 @@ class ModelClient:
         except BaseException:
             attempts.cut_off += len(leash.running) > running
             self._leave_failed(replica, response, leash, running)
-            replica.circuit.ends()
+            self._ended(replica, leash)
             raise
         if _is_bad(reply.status):
-            self.note_problem(replica, f"status {reply.status}")
+            self.note_problem(replica, f"status {reply.status}", leash)
             attempts.add(replica, f"status {reply.status}")
             self._leave_failed(replica, response, leash, running)
             return reply.status
@@ -370,6 +394,11 @@ class ModelClient:
             for replica in self.replicas:
                 await replica.check(health.path, health.timeout_s)
             await asyncio.sleep(health.interval_s)
+
+
+def model_version(name: str, config: Model) -> str:
+    """Eight hex digits over what a model's answers depend on: where it is served is not among it."""
+    return sha256(f"{config.model or name}\0{config.adapt.model_dump_json()}".encode()).hexdigest()[:8]
 
 
 def _is_bad(status: int) -> bool:

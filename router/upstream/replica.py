@@ -55,11 +55,12 @@ class Circuit:
 
 @dataclass(slots=True)
 class Replica:
-    """`name` (`teacher[0]`) is what clients may read; the address stays in the log."""
+    """`name` (`teacher[0]`) is what clients may read; the address stays in the log. `shadow`: for background calls."""
 
     name: str
     url: str
     transport: Transport
+    shadow: Transport
     circuit: Circuit
     head_start: bytes
     in_flight: int = 0
@@ -99,8 +100,10 @@ def build_replica(name: str, url: str, model: Model, api_key: SecretStr | None) 
     head = b"host: %b\r\nuser-agent: %b\r\naccept-encoding: identity\r\n" % (host.encode(), USER_AGENT)
     if api_key:
         head += b"authorization: Bearer %b\r\n" % api_key.get_secret_value().encode()
-    transport = HttpPool(origin, max_connections=model.max_connections, connect_s=model.timeouts.connect_s)
-    return Replica(name, url, transport, Circuit(model.circuit.failures, model.circuit.open_s), head)
+    connect_s = model.timeouts.connect_s
+    transport = HttpPool(origin, max_connections=model.max_connections, connect_s=connect_s)
+    shadow = HttpPool(origin, max_connections=model.shadow.max_connections, connect_s=connect_s)
+    return Replica(name, url, transport, shadow, Circuit(model.circuit.failures, model.circuit.open_s), head)
 
 
 def pick(replicas: list[Replica], tried: set[str]) -> Replica | None:

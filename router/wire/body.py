@@ -92,10 +92,11 @@ def _outgoing(request: ClientRequest, model: ModelClient, scored: bool, backgrou
     limit = output_limit(fields) if bounded else None
     if bounded and limit is None and dialect in LIMIT_FIELD and model.config.max_output_tokens is not None:
         limit = changes[LIMIT_FIELD[dialect]] = model.config.max_output_tokens
-    if not changes and not translated and fields is request.fields and _passes_as_it_came(request, model):
+    shadow = model.config.shadow.set if background else {}
+    if not (changes or shadow or translated) and fields is request.fields and _passes_as_it_came(request, model):
         return Outgoing(dialect, request.body, stream, output_limit=limit)
-    final = _adapted({**fields, **changes}, model.config.adapt, dialect)
-    if bounded and model.config.adapt != _NO_ADAPT:
+    final = _adapted({**fields, **changes}, model.config.adapt, dialect) | shadow
+    if bounded and (shadow or model.config.adapt != _NO_ADAPT):
         limit = output_limit(final)
     return Outgoing(dialect, msgspec.json.encode(final), stream, hides_usage and not translated, hides_logprobs, limit)
 

@@ -39,7 +39,8 @@ def taken_port() -> Iterator[int]:
     "command",
     [
         *("", "serve", "check", "embedded", "demo", "advise"),
-        *("disagreements", "disagreements tail", "disagreements stats", "disagreements export"),
+        *("disagreements", "disagreements tail", "disagreements stats", "disagreements label", "disagreements archive"),
+        *("disagreements export", "disagreements erase", "retention", "losses"),
     ],
 )
 def test_every_command_explains_itself(command: str) -> None:

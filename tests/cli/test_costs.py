@@ -21,22 +21,21 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from router.cli import app
-from router.evidence.spool import Spool
-from router.evidence.writer import AGREEMENTS, DECISIONS
+from router.evidence.batches import Record
+from router.evidence.streams import AGREEMENTS, DECISIONS, shard_key
 from router.ledger.gpu import GPU_BILL_ORIGIN
 from router.ledger.names import HOUR_S, hour_field, hour_key
 from router.record.row import DecisionRow, encode_row
 from tests.router.conftest import redis_url, student, teacher
 from tests.router.report.made import audited, keep, served, shadow
 from tests.support.gateway import running_gateway, two_models
-from tests.support.pairs import spool_pairs
+from tests.support.pairs import spool_pairs, spool_records
 from tests.support.router_process import Router, gone, until
 from tests.support.scripted import ScriptedUpstream
 from tests.support.upstream_thread import UpstreamThread
 
 __all__ = ["redis_url", "student", "teacher"]
 
-MEGABYTE = 1024 * 1024
 NOW = time.time()
 HOUR = int(NOW) // HOUR_S * HOUR_S - 3 * HOUR_S
 
@@ -110,11 +109,8 @@ def test_rows_in_the_spool_belong_to_the_books(config: Path, redis_url: str, tmp
     rows = a_day()
     keep(redis_url, rows)
     with redis.Redis.from_url(redis_url) as client:
-        client.delete(DECISIONS)
-    spool = Spool(tmp_path / "spool", MEGABYTE)
-    spool.append([(DECISIONS, encode_row(row)) for row in rows])
-    spool.append([(DECISIONS, encode_row(row)) for row in rows[:10]])  # a replay broke off
-    spool.close()
+        client.delete(shard_key(0, DECISIONS))
+    spool_records(tmp_path / "spool", [Record(DECISIONS, row.id, encode_row(row)) for row in rows])
     done = run("-c", config, "--since", "24h", "--strict")
     assert done.exit_code == 0 and "to the nano-dollar in 2 hours" in done.stdout
 
@@ -125,8 +121,8 @@ def test_hours_whose_rows_were_trimmed_are_not_compared(
     rows = sorted(a_day(), key=lambda row: row.t)
     keep(redis_url, rows)
     with redis.Redis.from_url(redis_url) as client:
-        client.xtrim(DECISIONS, minid=f"{HOUR + 1800}000", approximate=False)
-        left = client.xlen(DECISIONS)
+        client.xtrim(shard_key(0, DECISIONS), minid=f"{HOUR + 1800}000", approximate=False)
+        left = client.xlen(shard_key(0, DECISIONS))
     config = write_config(redis=redis_url, evidence={"spool_dir": str(tmp_path / "spool"), "decisions_max": left})
     done = run("-c", config, "--since", "24h", "--strict")
     assert done.exit_code == 0, done.stdout
@@ -144,7 +140,7 @@ def test_sums_are_read_from_the_ledgers_server_and_rows_from_that_of_evidence(
     write_config: Callable[..., Path], config: Path, redis_url: str
 ) -> None:
     ledger, evidence = (f"{redis_url}?db={number}" for number in (1, 2))
-    for url, keys in ((ledger, [hour_key(HOUR), hour_key(HOUR + HOUR_S)]), (evidence, [DECISIONS])):
+    for url, keys in ((ledger, [hour_key(HOUR), hour_key(HOUR + HOUR_S)]), (evidence, [shard_key(0, DECISIONS)])):
         keep(url, a_day())
         with redis.Redis.from_url(url) as client:
             for key in set(client.keys()) - {key.encode() for key in keys}:
@@ -166,9 +162,9 @@ def test_enough_pairs_correct_the_estimate_and_give_it_an_interval(config: Path,
     with redis.Redis.from_url(redis_url) as client:
         for number in range(40):
             pair = audited(number, HOUR + number, 308_000 + number % 2)
-            client.execute_command("XADD", AGREEMENTS, "*", "r", pair.model_dump_json())
+            client.execute_command("XADD", shard_key(0, AGREEMENTS), "*", "r", pair.model_dump_json())
         old = audited(99, HOUR - 7 * 86_400, 1)
-        client.execute_command("XADD", AGREEMENTS, "*", "r", old.model_dump_json())
+        client.execute_command("XADD", shard_key(0, AGREEMENTS), "*", "r", old.model_dump_json())
     found = json.loads(run("-c", config, "--since", "24h", "--format", "json").stdout)
     assert found["ratios"]["auto"]["pairs"] == 40
     assert found["ratios"]["auto"]["ratio"] == pytest.approx(1.1, abs=1e-5)
@@ -309,9 +305,9 @@ async def test_a_real_gateways_rows_sums_and_counters_agree(
         assert "within 1e-9 in" in done.stdout
         assert "running requests" not in done.stdout
         with redis.Redis.from_url(redis_url) as client:
-            stranger = client.xadd(DECISIONS, {"r": encode_row(served(1, time.time(), tenant=""))})
+            stranger = client.xadd(shard_key(0, DECISIONS), {"r": encode_row(served(1, time.time(), tenant=""))})
             forged = await asyncio.to_thread(run, *arguments)
-            client.xdel(DECISIONS, stranger)
+            client.xdel(shard_key(0, DECISIONS), stranger)
         assert forged.exit_code == 3, forged.output
         assert "counters: DIFFER from the rows since" in forged.stdout and "in 2 of " in forged.stdout
         assert "cost_usd_total{auto, -, student, serve}: rows" in forged.stdout

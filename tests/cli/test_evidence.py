@@ -1,4 +1,4 @@
-"""`disagreements tail|stats|export` and `advise`: on evidence made by hand, and on a real gateway that observes."""
+"""`disagreements tail|stats` and `advise`: on evidence made by hand, and on a real gateway that observes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from policies.advise import Point
 from policies.bounds import Interval
 from router.cli import app
 from router.cli.advised_policy import policy_block
+from router.evidence.batches import Record
+from router.evidence.records import LabelRecord
+from router.evidence.streams import LABELS
 from router.settings import parse
 from serving.demo.tasks import workload
 from tests.router.conftest import embedded_models, redis_url
 from tests.support.gateway import running_gateway, two_models
-from tests.support.pairs import pair, row, spool_pairs
+from tests.support.pairs import pair, row, spool_pairs, spool_records
 from tests.surface.fixtures import Served
 
 __all__ = ["embedded_models", "redis_url"]
@@ -65,29 +68,43 @@ def test_tail_shows_the_latest_disagreements(config: Path, spool: Path) -> None:
     assert [json.loads(line)["id"] for line in lines] == [pair(5).id, pair(7).id]
 
 
-def test_stats_count_pairs_by_verdict(config: Path, spool: Path) -> None:
-    spool_pairs(spool, [pair(number, harm=number < 3) for number in range(10)])
+def test_tail_shows_why_a_pair_was_compared_and_whose_mistake_it_is(config: Path, spool: Path) -> None:
+    told = pair(1, harm=True).model_copy(update={"sample": "escalation"})
+    spool_pairs(spool, [told, pair(2, harm=True).model_copy(update={"triage": None})])
+    done = run("disagreements", "tail", "--config", config)
+    first, second = (line for line in done.stdout.splitlines() if line.startswith("0"))
+    assert "auto, escalation, served by the teacher, differs in text: student_wrong (second_draw)" in first
+    assert second.endswith("auto, audit, served by the teacher, differs in text: not triaged")
+
+
+def test_tail_writes_no_terminal_escapes(config: Path, spool: Path) -> None:
+    record = pair(1, harm=True)
+    calls = [{"name": "f\x07", "arguments": "[x]"}]
+    hostile = record.teacher.model_copy(update={"text": "\x1b[31mred[/bold]\n", "tool_calls": calls})
+    spool_pairs(spool, [record.model_copy(update={"teacher": hostile, "route": "au\x1bto[red]"})])
+    done = run("disagreements", "tail", "--config", config)
+    assert done.exit_code == 0 and not {"\x1b", "\x07"} & set(done.stdout)
+    assert "red[/bold]" in done.stdout and "[x])" in done.stdout
+
+
+def test_stats_count_pairs_by_verdict_and_whose_mistake(config: Path, spool: Path) -> None:
+    escalated = [pair(n, harm=True).model_copy(update={"sample": "escalation"}) for n in range(20, 22)]
+    spool_pairs(spool, [*(pair(number, harm=number < 3) for number in range(10)), *escalated])
+    label = LabelRecord(id=pair(1).id, time=1.0, label="equivalent", by="eve")
+    said = [label, label.model_copy(update={"time": 0.0, "label": "ambiguous"})]
+    spool_records(spool, [Record(LABELS, word.id, word.model_dump_json().encode()) for word in said])
     done = run("disagreements", "stats", "--config", config, "--json")
     assert done.exit_code == 0
+    base = {"route": "auto", "served": "teacher"}
+    wrong = {"verdict": "text", "triage": "student_wrong", "pairs": 2}
     assert json.loads(done.stdout) == [
-        {"route": "auto", "served": "teacher", "verdict": "agree", "pairs": 7},
-        {"route": "auto", "served": "teacher", "verdict": "text", "pairs": 3},
+        {**base, "sample": "audit", "verdict": "agree", "triage": "", "pairs": 7},
+        {**base, "sample": "audit", "verdict": "text", "triage": "equivalent", "pairs": 1},
+        {**base, "sample": "audit", **wrong},
+        {**base, "sample": "escalation", **wrong},
     ]
-    assert "agree" in run("disagreements", "stats", "--config", config).stdout
-
-
-def test_export_writes_one_record_a_line_and_never_over_a_file(config: Path, spool: Path, tmp_path: Path) -> None:
-    spool_pairs(spool, [pair(number, harm=number < 3) for number in range(10)])
-    out = tmp_path / "pairs.jsonl"
-    done = run("disagreements", "export", "--config", config, "--out", out)
-    assert (done.exit_code, done.stdout) == (0, f"3 records written to {out}\n")
-    before = out.read_text()
-    assert [json.loads(line)["verdict"]["same"] for line in before.splitlines()] == [False] * 3
-    refused = run("disagreements", "export", "--config", config, "--out", out, "--agreements")
-    assert refused.exit_code == 2 and "exists" in refused.stderr
-    assert out.read_text() == before
-    assert run("disagreements", "export", "--config", config, "--out", tmp_path / "all", "--agreements").exit_code == 0
-    assert len((tmp_path / "all").read_text().splitlines()) == 10
+    shown = run("disagreements", "stats", "--config", config).stdout
+    assert all(word in shown for word in ("triage", "agree", "escalation", "equivalent", "student_wrong"))
 
 
 def test_advise_says_how_many_more_pairs_are_needed(config: Path, spool: Path) -> None:

@@ -32,6 +32,8 @@ from tests.support.gateway import NO_CERTIFICATES
 from tests.support.router_process import PATIENCE_S, Router
 from tests.surface.fixtures import Served
 
+# The lag of an archive: Redis counts it from version 7 on, and the bundled one is older.
+NO_DATA = {"health: Archive behind A", "DistillRouterArchiveBehind"}
 CLIENTS = 4
 APP, LIMITED, ADMIN = "sk-app", "sk-limited", "sk-admin"
 GPU_PRICE = {
@@ -46,11 +48,13 @@ BUDGETS = {
 
 
 def configuration(folder: Path, models: dict[str, Served]) -> dict[str, Any]:
-    """The demo's, with keys, budgets and a student on a GPU of its own."""
+    """The demo's, with keys, budgets and a student on a GPU of its own; every pair asks the teacher twice."""
     config: dict[str, Any] = demo_config(folder, 0, 0, 0)
     for name, served in models.items():
         config["models"][name]["base_urls"] = [served.url]
     config["models"]["student"]["price"] = GPU_PRICE
+    config["routes"]["auto"]["audit"] |= {"second_draw": 1.0}
+    config["retention"] = {"min_pairs": 2}
     key = {"name": "app", "sha256": sha256(APP.encode()).hexdigest(), "tenant": "acme"}
     limited = {"name": "limited", "sha256": sha256(LIMITED.encode()).hexdigest(), "requests_per_minute": 1}
     admin = {"name": "prometheus", "sha256": sha256(ADMIN.encode()).hexdigest(), "permissions": ["admin"]}
@@ -79,7 +83,8 @@ def traffic(url: str) -> Iterator[None]:
                 if example.tools:
                     body["tools"] = list(example.tools)
                 key = LIMITED if number % 10 == 0 else APP
-                http.post("/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"})
+                headers = {"authorization": f"Bearer {key}", "x-router-no-store": str(int(number % 10 == 5))}
+                http.post("/v1/chat/completions", json=body, headers=headers)
 
     threads = [threading.Thread(target=client, name=f"client {number}") for number in range(CLIENTS)]
     for thread in threads:
@@ -119,7 +124,7 @@ def unanswered(prometheus: Prometheus, expressions: list[Expression]) -> dict[st
 
 
 def test_every_panel_answers_with_data(prometheus: Prometheus) -> None:
-    queries = [Expression(panel.where, filled_in(panel.text)) for panel in panels()]
+    queries = [Expression(panel.where, filled_in(panel.text)) for panel in panels() if panel.where not in NO_DATA]
     assert unanswered(prometheus, queries) == {}
 
 
@@ -128,7 +133,11 @@ def test_every_recorded_series_has_data(prometheus: Prometheus) -> None:
 
 
 def test_every_alert_reads_what_is_there(prometheus: Prometheus) -> None:
-    queries = [Expression(alert.where, without_comparison(faster(alert.text))) for alert in alerts()]
+    queries = [
+        Expression(alert.where, without_comparison(faster(alert.text)))
+        for alert in alerts()
+        if alert.where not in NO_DATA
+    ]
     assert unanswered(prometheus, queries) == {}
 
 

@@ -47,7 +47,10 @@ async def test_the_teacher_gets_its_own_form_however_it_is_asked(
     if way == "fallback":
         student.default = CLOSE
     config = two_models(
-        teacher.url, student.url, policy=policies[way], route={"audit": {"rate": 1.0 if way == "shadow" else 0.0}}
+        teacher.url,
+        student.url,
+        policy=policies[way],
+        route={"audit": {"rate": 1.0 if way == "shadow" else 0.0, "second_draw": 0.0, "confirm": 0.0}},
     )
     config["models"]["teacher"]["adapt"] = ADAPT
     async with running_gateway(config) as gw:

@@ -12,7 +12,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.api.admin import MAX_BODY_BYTES
+from router.api.common import MAX_BODY_BYTES
 from router.ledger.status import declare_nothing
 from tests.support.gateway import RunningGateway, ask, running_gateway, two_models
 from tests.support.keys import ADMIN, APP, bearer, comes_to, keyed, sha256

@@ -16,7 +16,7 @@ from router.bundled_redis import bundled_redis
 from router.errors import ConfigError
 from router.evidence.read import Evidence
 from router.evidence.spool import read_spool
-from router.evidence.writer import DECISIONS
+from router.evidence.streams import DECISIONS
 from router.record.row import decode_row
 from router.settings import parse
 from tests.support.gateway import HI, two_models

@@ -17,12 +17,11 @@ from pydantic import BaseModel
 
 from policies.registry import CONFIGS
 from router.errors import ConfigError
+from router.evidence_settings import Audit, Evidence
 from router.settings import (
     MASK,
-    Audit,
     Circuit,
     Config,
-    Evidence,
     Fallback,
     Health,
     Model,

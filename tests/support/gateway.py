@@ -30,7 +30,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from router.app import GatewayApp, create_app
 from router.evidence.spool import read_spool
-from router.evidence.writer import AGREEMENTS, DECISIONS, DISAGREEMENTS
+from router.evidence.streams import AGREEMENTS, DECISIONS, DISAGREEMENTS
 from router.gateway import Gateway
 from router.ledger.pricing import NANO_PER_USD
 from router.ledger.status import declare_nothing
@@ -198,7 +198,8 @@ class RunningGateway:
 
 def _read_stream(url: str, stream: str) -> list[bytes]:
     with redis.Redis.from_url(url) as client:
-        return [fields[b"r"] for _, fields in client.xrange(stream)]
+        keys = sorted(client.scan_iter(match=f"distill-router:{{evidence-*}}:{stream}"))
+        return [fields[b"r"] for key in keys for _, fields in client.xrange(key)]
 
 
 def flush(url: str) -> None:
@@ -213,11 +214,12 @@ async def running_gateway(
     config: Json,
     *,
     redis_url: str | None = None,
+    alone: bool = True,
     environ: Mapping[str, str] | None = None,
     config_path: Path | None = None,
 ) -> AsyncIterator[RunningGateway]:
     """`config`: parsed YAML, complete but for `evidence` and `ledger`. `redis_url`: emptied first; None: rows go to the
-    spool."""
+    spool. `alone` False: other gateways use the same Redis, so that it is not emptied and its rows are not all ours."""
     tasks = asyncio.all_tasks()
     with tempfile.TemporaryDirectory() as folder:
         spool = Path(folder) / "spool"
@@ -226,7 +228,7 @@ async def running_gateway(
             **config,
             "ledger": {"state_dir": str(Path(folder) / "ledger"), **config.get("ledger", {})},
         }
-        if redis_url:
+        if redis_url and alone:
             await asyncio.to_thread(flush, redis_url)
         app = create_app(parse(json.dumps(config), environ or {}), redis_url=redis_url, config_path=config_path)
         async with _served(app) as url:
@@ -234,7 +236,8 @@ async def running_gateway(
             running = RunningGateway(url, app, http, spool, redis_url)
             try:
                 yield running
-                await running.check_books()
+                if alone:
+                    await running.check_books()
             finally:
                 await running.close_clients()
         await _nothing_left(app, tasks)

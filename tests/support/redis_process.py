@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -17,12 +18,16 @@ START_S = 30.0
 
 
 class RedisProcess:
-    """A context manager. `appendfsync`: as in redis.conf. A fresh one is told that no worker holds anything."""
+    """A context manager. `appendfsync`: as in redis.conf; `binary`: the server, else the one that a gateway would take.
 
-    def __init__(self, folder: Path, appendfsync: str = "everysec") -> None:
+    A fresh one is told that no worker holds anything.
+    """
+
+    def __init__(self, folder: Path, appendfsync: str = "everysec", binary: str | None = None) -> None:
         self._data = folder / "redis"
         self._socket = folder / "redis.sock"
         self._appendfsync = appendfsync
+        self._binary = binary or server_binary()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"unix://{self._socket}"
 
@@ -39,7 +44,7 @@ class RedisProcess:
         """Returns when it answers."""
         self._process = subprocess.Popen(
             [
-                server_binary(),
+                self._binary,
                 *("--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._data), "--save", ""),
                 *("--appendonly", "yes", "--appendfsync", self._appendfsync, "--logfile", str(self._data / "log")),
             ],
@@ -55,6 +60,15 @@ class RedisProcess:
         if self._process:
             self._process.kill()
             self._process.wait()
+
+    def freeze(self) -> None:
+        """It accepts connections and never answers."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
 
     def lose_everything(self) -> None:
         """What a killed server had on disk is gone."""

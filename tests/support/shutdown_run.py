@@ -18,7 +18,7 @@ from typing import Any
 import redis
 import redis.asyncio as aioredis
 
-from router.evidence.writer import DECISIONS
+from router.evidence.streams import DECISIONS, shard_key
 from router.ledger.journal import journals
 from router.ledger.names import PREFIX, TEACHER_ONLY
 from router.ledger.status import BudgetStatus, read_status
@@ -97,7 +97,7 @@ async def _statuses(config: Mapping[str, Any], url: str) -> list[BudgetStatus]:
 def _books(url: str) -> Books:
     sums: Counter[tuple[str, str]] = Counter()
     with redis.Redis.from_url(url) as client:
-        rows = [decode_row(fields[b"r"]) for _, fields in client.xrange(DECISIONS)]
+        rows = [decode_row(fields[b"r"]) for _, fields in client.xrange(shard_key(0, DECISIONS))]
         for key in client.scan_iter(match=f"{PREFIX}hour:*"):
             for name, value in client.hgetall(key).items():
                 _, _, _, model, origin = json.loads(name.partition(b"|")[2])

@@ -1,6 +1,5 @@
-"""Comparing a student's answer with its teacher's: `compare(request, teacher, student)` gives a `Verdict`."""
+"""Comparing a student's answer with its teacher's: `registry.Comparators.compare` gives a `Verdict`."""
 
-from router.evidence.compare.base import Answer, Comparator, ToolCall, Verdict
-from router.evidence.compare.registry import COMPARATORS, UnknownComparator, compare, get
+from router.evidence.compare.base import Answer, JudgeUnavailable, Services, ToolCall, Verdict
 
-__all__ = ["COMPARATORS", "Answer", "Comparator", "ToolCall", "UnknownComparator", "Verdict", "compare", "get"]
+__all__ = ["Answer", "JudgeUnavailable", "Services", "ToolCall", "Verdict"]

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from router.evidence.compare.base import Answer, Comparator, Verdict
+from router.evidence.compare.base import Answer, Comparator, PureComparator, Services, Verdict
 
 
+@dataclass(frozen=True, slots=True)
 class Auto:
-    name: ClassVar[str] = "auto"
-    version: ClassVar[int] = 1
+    """`alternatives`: what says whether a kind fits, and who then compares. The last resort is `default`."""
 
-    def __init__(self, alternatives: Sequence[Comparator], default: Comparator) -> None:
-        self._alternatives = tuple(alternatives)
-        self._default = default
+    alternatives: tuple[tuple[PureComparator, Comparator], ...]
+    default: Comparator
+    name: str = "auto"
+    version: ClassVar[int] = 2
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:
         return True
 
-    def compare(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> Verdict:
-        return self.choose(request, teacher, student).compare(request, teacher, student)
+    async def compare(
+        self, request: Mapping[str, Any], teacher: Answer, student: Answer, services: Services
+    ) -> Verdict:
+        chosen = await asyncio.to_thread(self.choose, request, teacher, student)
+        return await chosen.compare(request, teacher, student, services)
 
     def choose(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> Comparator:
-        fitting = (each for each in self._alternatives if each.applies(request, teacher, student))
-        return next(fitting, self._default)
+        """Who compares these two."""
+        fitting = (who for kind, who in self.alternatives if kind.applies(request, teacher, student))
+        return next(fitting, self.default)

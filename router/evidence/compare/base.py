@@ -1,17 +1,36 @@
 """What a comparator sees and says: two answers in, one verdict out.
 
 A comparator decides whether the student's answer is the teacher's for practical purposes. It knows nothing of routing,
-money or storage, never raises on what a model wrote, and is pure CPU work of bounded time, so that it can be wrapped.
+money or storage, and never raises on what a model wrote. Most are pure CPU work of bounded time (`PureComparator`) and
+run in a thread; those that ask a model or run a program are given `Services`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
 
-Kind = Literal["agree", "label", "number", "json", "tool_calls", "text", "refusal", "truncated", "empty", "error"]
+Kind = Literal[
+    "agree",
+    "label",
+    "number",
+    "json",
+    "tool_calls",
+    "code",
+    "text",
+    "judge",
+    "command",
+    "ambiguous",
+    "comparator_failed",
+    "refusal",
+    "truncated",
+    "empty",
+    "error",
+]
+Preferred = Literal["teacher", "student", "tie"]
 
 DIFF_LIMIT = 400
 
@@ -62,9 +81,13 @@ class Verdict:
     """The result of one comparison.
 
     `kind` is "agree" where a comparator found the answers the same, the kind of difference where it did not, and the
-    outcome class where one side brought no full answer (then `same` says whether both sides ended that way).
+    outcome class where one side brought no full answer (then `same` says whether both sides ended that way). Nobody
+    knows the answer for "ambiguous" (a judge contradicted itself) and "comparator_failed" (a judge or program could
+    not be asked, or wrote no verdict): both are harm, because an unknown must not look like retention.
     `score` is 1 exactly when the answers are the same. `harm`: the student's answer would have been a loss.
     `diff` is a short text for a person, empty when the same. `comparator` and `version` name who decided.
+    `checks` holds `teacher_valid` and `student_valid` where a schema, a parser or a test could tell.
+    `preferred`: the side that a judge, a test or a check of validity found better. `judged`: a model was asked.
     """
 
     same: bool
@@ -74,37 +97,104 @@ class Verdict:
     diff: str
     comparator: str
     version: int
+    checks: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
+    preferred: Preferred | None = None
+    judged: bool = False
 
 
-class Comparator(Protocol):
-    """`applies` says whether this comparator is the right one for the answers; `compare` is total either way.
+class JudgeUnavailable(Exception):
+    """A judge brought no answer; the text says why. Raised by `Services.ask`."""
 
-    One that reads text alone does not apply where a side called a tool: such pairs go to `tool_calls`.
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a comparator may use besides the two answers.
+
+    `ask(model, messages, max_tokens)` gives a configured model's text, priced by whoever provides it; it raises
+    `JudgeUnavailable`. `arms`: the models that gave the answers, none of which may judge them.
     """
 
-    name: ClassVar[str]
-    version: ClassVar[int]
+    ask: Callable[[str, list[dict[str, str]], int], Awaitable[str]]
+    arms: frozenset[str] = frozenset()
+
+
+class Named(Protocol):
+    """Who decides: `name` is its kind, or the name that the configuration gives it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+
+class PureComparator(Named, Protocol):
+    """A comparator that needs nothing but the answers; see `Comparator`."""
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool: ...
 
     def compare(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> Verdict: ...
 
 
-def agree(by: Comparator) -> Verdict:
-    return Verdict(same=True, score=1.0, harm=False, kind="agree", diff="", comparator=by.name, version=by.version)
+class Comparator(Named, Protocol):
+    """`applies` says whether this comparator is the right one for the answers; `compare` is total either way.
+
+    One that reads text alone does not apply where a side called a tool: such pairs go to `tool_calls`.
+    """
+
+    def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool: ...
+
+    async def compare(
+        self, request: Mapping[str, Any], teacher: Answer, student: Answer, services: Services
+    ) -> Verdict: ...
 
 
-def differ(by: Comparator, kind: Kind, diff: str, score: float = 0.0) -> Verdict:
-    """A difference is a loss: where a comparator cannot see that a difference is harmless, it must not assume so."""
+def agree(by: Named, *, checks: Mapping[str, bool] | None = None) -> Verdict:
     return Verdict(
-        same=False,
-        score=min(score, 0.999),
-        harm=True,
-        kind=kind,
-        diff=readable(diff),
+        same=True,
+        score=1.0,
+        harm=False,
+        kind="agree",
+        diff="",
         comparator=by.name,
         version=by.version,
+        checks=MappingProxyType(dict(checks or {})),
     )
+
+
+def differ(
+    by: Named, kind: Kind, diff: str, score: float = 0.0, *, checks: Mapping[str, bool] | None = None
+) -> Verdict:
+    """A difference is a loss: where a comparator cannot see that a difference is harmless, it must not assume so.
+
+    The one exception: `checks` that found the teacher's answer invalid and the student's valid. Then the student's is
+    the one to use, whatever else differs.
+    """
+    found = MappingProxyType(dict(checks or {}))
+    better = _better(found)
+    return Verdict(
+        same=False,
+        score=min(max(score, 0.0), 0.999),
+        harm=better != "student",
+        kind=kind,
+        diff=readable(diff) or kind,
+        comparator=by.name,
+        version=by.version,
+        checks=found,
+        preferred=better,
+    )
+
+
+def failed(by: Named, problem: str) -> Verdict:
+    """Nobody could say: a judge or program was not there, or wrote no verdict."""
+    return differ(by, "comparator_failed", problem)
+
+
+def _better(checks: Mapping[str, bool]) -> Preferred | None:
+    teacher, student = checks.get("teacher_valid"), checks.get("student_valid")
+    if teacher is None or student is None or teacher == student:
+        return None
+    return "teacher" if teacher else "student"
 
 
 def readable(diff: str) -> str:

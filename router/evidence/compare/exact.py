@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from router.evidence.compare.base import Answer, Verdict, agree, differ, side_by_side
 
 
+@dataclass(frozen=True, slots=True)
 class Exact:
-    name: ClassVar[str] = "exact"
+    name: str = "exact"
     version: ClassVar[int] = 1
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 MAX_DEPTH = 100
 QUIET = Context(prec=50, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 _FENCED = re.compile(r"\A```(?:json)?[ \t]*\n(.*)\n[ \t]*```\Z", re.DOTALL | re.IGNORECASE)
-_IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +28,7 @@ class Literal:
 @dataclass(frozen=True, slots=True)
 class Parsed:
     value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    path: str
-    teacher: str
-    student: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.teacher} != {self.student}"
+    fenced: bool = False
 
 
 def parse(text: str) -> Parsed | None:
@@ -51,7 +41,7 @@ def parse(text: str) -> Parsed | None:
         )
     except (ValueError, RecursionError):
         return None
-    return Parsed(value) if _is_shallow(value) else None
+    return Parsed(value, fenced is not None) if is_shallow(value) else None
 
 
 def freeze(value: Any) -> Hashable:
@@ -63,43 +53,47 @@ def freeze(value: Any) -> Hashable:
     return (type(value).__name__, value)
 
 
-def walk(teacher: Any, student: Any, path: str = "$") -> Iterator[Difference | None]:
-    """One item per compared leaf: None where it is equal, else the difference with its JSON path (RFC 9535)."""
-    if isinstance(teacher, dict) and isinstance(student, dict):
-        for key in [*teacher, *(key for key in student if key not in teacher)]:
-            yield from _member(teacher, student, key, path)
-    elif isinstance(teacher, list) and isinstance(student, list):
-        for index in range(max(len(teacher), len(student))):
-            yield from _element(teacher, student, index, f"{path}[{index}]")
-    else:
-        yield None if freeze(teacher) == freeze(student) else Difference(path, render(teacher), render(student))
+def of(value: Any) -> Any:
+    """A value that another parser read, as `parse` would have given it; None where it is no JSON."""
+    try:
+        parsed = parse(json.dumps(value))
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return parsed.value if parsed else None
 
 
 def render(value: Any, limit: int = 60) -> str:
     """Short JSON-like text of a value."""
-    if isinstance(value, Literal):
-        return value.token
-    text = str(value) if isinstance(value, Decimal) else json.dumps(value, default=str, ensure_ascii=False)
+    text = "".join(_tokens(value, limit))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _member(teacher: dict[str, Any], student: dict[str, Any], key: str, path: str) -> Iterator[Difference | None]:
-    below = f"{path}.{key}" if _IDENTIFIER.match(key) else f"{path}[{json.dumps(key, ensure_ascii=False)}]"
-    if key not in student:
-        yield Difference(below, render(teacher[key]), "absent")
-    elif key not in teacher:
-        yield Difference(below, "absent", render(student[key]))
+def _tokens(value: Any, room: int) -> Iterator[str]:
+    """The text of a value in pieces, and no more of it than there is room for."""
+    if isinstance(value, dict):
+        yield from _joined(
+            "{}", ((f"{json.dumps(str(key), ensure_ascii=False)}: ", item) for key, item in value.items()), room
+        )
+    elif isinstance(value, list):
+        yield from _joined("[]", (("", item) for item in value), room)
+    elif isinstance(value, str):
+        yield json.dumps(value[: room + 1], ensure_ascii=False)
+    elif isinstance(value, Literal):
+        yield value.token
     else:
-        yield from walk(teacher[key], student[key], below)
+        yield str(value) if isinstance(value, Decimal) else json.dumps(value, default=str)
 
 
-def _element(teacher: list[Any], student: list[Any], index: int, path: str) -> Iterator[Difference | None]:
-    if index >= len(student):
-        yield Difference(path, render(teacher[index]), "absent")
-    elif index >= len(teacher):
-        yield Difference(path, "absent", render(student[index]))
-    else:
-        yield from walk(teacher[index], student[index], path)
+def _joined(brackets: str, items: Iterable[tuple[str, Any]], room: int) -> Iterator[str]:
+    yield brackets[0]
+    left = room
+    for index, (lead, item) in enumerate(items):
+        text = (", " if index else "") + lead + "".join(_tokens(item, left))
+        yield text
+        left -= len(text)
+        if left < 0:
+            return
+    yield brackets[1]
 
 
 def _number(token: str) -> Decimal | Literal:
@@ -107,7 +101,8 @@ def _number(token: str) -> Decimal | Literal:
     return value if value.is_finite() else Literal(token)
 
 
-def _is_shallow(value: Any) -> bool:
+def is_shallow(value: Any) -> bool:
+    """No deeper than `MAX_DEPTH`, so that a recursion over it ends in time."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [child for node in level for child in _children(node)]

@@ -1,54 +1,65 @@
-"""JSON answers as values; the difference is told by JSON path. What parses on one side only is a difference."""
+"""JSON answers as values: each is checked against the request's schema, and the difference is told by JSON path.
+
+Where JSON was asked for, a code fence around it is a mistake: the client's parser stumbles over it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from router.evidence.compare import json_tree
+from router.evidence.compare import json_tree, schema
 from router.evidence.compare.base import Answer, Verdict, agree, differ, side_by_side
+from router.evidence.compare.json_diff import Rules, differences
+from router.evidence.compare.requests import JsonFormat, json_format
 
 SHOWN = 3
 
 
+@dataclass(frozen=True, slots=True)
 class JsonValue:
-    name: ClassVar[str] = "json_value"
-    version: ClassVar[int] = 1
+    rules: Rules = field(default_factory=Rules)
+    name: str = "json"
+    version: ClassVar[int] = 2
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:
         """JSON was asked for, or both answers are an object or an array."""
         if teacher.called or student.called:
             return False
-        return _asks_for_json(request) or (_is_container(teacher.text) and _is_container(student.text))
+        return json_format(request) is not None or (_is_container(teacher.text) and _is_container(student.text))
 
     def compare(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> Verdict:
+        wanted = json_format(request)
         theirs, ours = json_tree.parse(teacher.text), json_tree.parse(student.text)
-        if theirs is None and ours is None:
-            same = teacher.text.strip() == student.text.strip()
-            return agree(self) if same else differ(self, "json", "neither is JSON; " + _texts(teacher, student))
+        faults = _fault(theirs, wanted), _fault(ours, wanted)
+        checks = {"teacher_valid": not faults[0], "student_valid": not faults[1]}
+        told = [f"{side}: {fault}" for side, fault in zip(("teacher", "student"), faults, strict=True) if fault]
         if theirs is None or ours is None:
-            side = "teacher" if theirs is None else "student"
-            return differ(self, "json", f"the {side}'s answer is not JSON; " + _texts(teacher, student))
-        leaves = list(json_tree.walk(theirs.value, ours.value))
-        differences = [leaf for leaf in leaves if leaf is not None]
-        if not differences:
-            return agree(self)
-        more = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-        shown = "; ".join(str(difference) for difference in differences[:SHOWN])
-        return differ(self, "json", shown + more, 1 - len(differences) / len(leaves))
+            if teacher.text.strip() == student.text.strip():
+                return agree(self, checks=checks)
+            told.append(side_by_side(teacher.text, student.text))
+            return differ(self, "json", "; ".join(told), checks=checks)
+        leaves = list(differences(theirs.value, ours.value, self.rules))
+        wrong = [leaf for leaf in leaves if leaf is not None]
+        if not wrong and bool(faults[0]) == bool(faults[1]):
+            return agree(self, checks=checks)
+        told += [str(leaf) for leaf in wrong[:SHOWN]]
+        more = [f"and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
+        return differ(self, "json", "; ".join(told + more), 1 - len(wrong) / len(leaves), checks=checks)
 
 
-def _texts(teacher: Answer, student: Answer) -> str:
-    return side_by_side(teacher.text, student.text)
-
-
-def _asks_for_json(request: Mapping[str, Any]) -> bool:
-    wanted = request.get("response_format")
-    return isinstance(wanted, Mapping) and wanted.get("type") in ("json_object", "json_schema")
+def _fault(parsed: json_tree.Parsed | None, wanted: JsonFormat | None) -> str:
+    """What is wrong with an answer; "" where nothing is, or nobody can say."""
+    if parsed is None:
+        return "not JSON"
+    if wanted is None:
+        return ""
+    if parsed.fenced:
+        return "in a code fence"
+    return (schema.problem(parsed.value, wanted.schema) or "") if wanted.schema else ""
 
 
 def _is_container(text: str) -> bool:
-    if not text.lstrip().startswith(("{", "[", "```")):
-        return False
     parsed = json_tree.parse(text)
     return parsed is not None and isinstance(parsed.value, dict | list)

@@ -1,20 +1,36 @@
 """Outcome classes: what ended an answer before its content could be compared. Handled once, before any comparator.
 
 In order: error (the call failed), refusal, empty, truncated (one side hit its token limit; where both did, what there
-is of the answers is compared). A refusal is OpenAI's `refusal` field, a content filter, or a clear refusal as opening.
+is of the answers is compared). A refusal is OpenAI's `refusal` field, a content filter, or a clear refusal as opening,
+in English, German, French, Spanish, Italian, Portuguese, Dutch, Chinese or Japanese.
+
+A teacher that failed leaves nothing that the student could have lost, and neither does one that is empty or was cut
+off beside a student that is complete; unless the request provides for an empty answer, or the student's is much shorter
+than what there is of the teacher's. A teacher that refuses may be right to.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from router.evidence.compare.base import Answer, Kind, Verdict, readable, shorten
+from router.evidence.compare.requests import wishes
 
 NAME = "outcome"
-VERSION = 1
+VERSION = 3
+MUCH_SHORTER = 0.2  # of the characters of an answer that was cut off
+_EMPTY_WANTED = re.compile(
+    r"\b(?:empty|blank|nothing|silent|no (?:output|answer|text|reply|response)"
+    r"|(?:do not|don't) (?:answer|reply|respond))\b"
+    r"|\b(?:leer\w*|nichts|rien|vide|nada|vac[ií]\w*)\b",
+    re.IGNORECASE,
+)
 _APOLOGY = (
-    r"(?:(?:i['’]?m|i am|we['’]?re|we are)?\s?(?:very |so |really )?(?:sorry|afraid)\b[^a-z]{0,3}(?:but |that )?)?"
+    r"(?:(?:(?:i['’]?m|i am|we['’]?re|we are)?\s?(?:very |so |really )?(?:sorry|afraid)|i (?:do )?apologi[sz]e"
+    r"|unfortunately)\b[^a-z]{0,3}(?:but |that )?)?"
 )
 _CANNOT = (
     r"(?:can['’]?t|cannot|can not|won['’]?t|will not"
@@ -23,28 +39,66 @@ _CANNOT = (
 _ACT = (
     r"(?:help|assist|comply|fulfil+|provide|create|generate|answer|do (?:that|this)|write|discuss|share|support|engage)"
 )
-_REFUSAL = re.compile(
-    rf"\W{{0,3}}(?:as an ai\b.{{0,60}}?,\s)?{_APOLOGY}(?:i|we)\s?{_CANNOT}\s(?:be able to )?{_ACT}\b", re.IGNORECASE
+_ENGLISH = (
+    r"(?:as an? (?:ai|(?:large )?language model|(?:ai )?assistant)\b.{0,60}?,\s)?"
+    + _APOLOGY
+    + r"(?:i|we)\s?(?:"
+    + r"(?:can only|(?:am|['’]m|are|['’]re) only able to) (?:answer|help|assist|discuss|respond|talk|support)\b"
+    + rf"|{_CANNOT}\s(?:be able to |in good conscience )?{_ACT}\b"
+    + r"|(?:must|have to|need to|['’]ll have to) (?:respectfully |politely )?decline\b"
+    + r"|(?:['’]m| am) not comfortable (?:with )?(?:helping|assisting|providing|writing|creating|answering)\b)"
 )
+# In the other languages too, a refusal is about an act of answering: "no puedo ir" is none.
+_OTHERS = (
+    r"(?:es )?tut mir (?:sehr )?leid,? (?:aber )?(?:ich kann|dabei kann|das kann|diese)\b[^.]{0,60}\bnicht\b",
+    r"ich kann (?:dir|ihnen|euch) (?:dabei|damit|hierbei|bei dieser (?:anfrage|bitte)) (?:leider )?nicht helfen",
+    r"(?:je suis )?désolée?[^.]{0,30}je ne (?:peux|puis) pas (?:\w+ |t')?(?:aider|répondre|fournir|faire|créer|écrire)",
+    r"je ne (?:peux|puis) pas (?:vous |t')?(?:aider|répondre|fournir)",
+    r"(?:lo (?:siento|lamento)[^.]{0,20},? (?:pero )?)?no puedo "
+    r"(?:ayudar|asistir|proporcionar|responder|cumplir|hacer eso|compartir|generar|crear)",
+    r"(?:mi dispiace[^.]{0,20},? (?:ma )?)?non posso (?:aiutar|fornir|risponder|soddisfar|crear|generar)",
+    r"(?:(?:sinto muito|desculpe|lamento)[^.]{0,20},? (?:mas )?)?(?:eu )?não posso "
+    r"(?:(?:te |lhe )?ajud|fornecer|responder|atender|criar|gerar)",
+    r"(?:het spijt me|sorry),? (?:maar )?(?:daar |hier )?(?:ik kan|kan ik)[^.]{0,30} niet[^.]{0,20}"
+    r"(?:help|beantwoord|geven)",
+    r"(?:很?抱歉|对不起|對不起)[^。]{0,10}(?:不能|无法|無法)[^。]{0,10}(?:提供|帮|幫|回答|协助|協助|满足|完成)",
+    r"(?:申し訳(?:ありません|ございません)|すみません)[^。]{0,30}(?:できません|できかねます|いたしかねます)",
+)
+_REFUSAL = re.compile(rf"\W{{0,3}}(?:{'|'.join((_ENGLISH, *_OTHERS))})", re.IGNORECASE)
 
 
-def outcome_verdict(teacher: Answer, student: Answer) -> Verdict | None:
+def outcome_verdict(
+    teacher: Answer, student: Answer, request: Mapping[str, Any] = MappingProxyType({})
+) -> Verdict | None:
     """The verdict of the first outcome class that holds for either side; None where the content decides."""
     for kind, holds in _CLASSES:
         on_teacher, on_student = holds(teacher), holds(student)
         if on_teacher and on_student:
             return None if kind == "truncated" else _verdict(kind, same=True, harm=False, diff="")
         if on_teacher or on_student:
-            # A teacher that failed leaves nothing that the student could have lost.
-            harm = not (kind == "error" and on_teacher)
+            harm = not (on_teacher and _nothing_lost(kind, teacher, student, request))
             return _verdict(kind, same=False, harm=harm, diff=_diff(kind, teacher, student, on_teacher))
     return None
+
+
+def _nothing_lost(kind: Kind, teacher: Answer, student: Answer, request: Mapping[str, Any]) -> bool:
+    """The class stands on the teacher's side alone."""
+    if kind == "error":
+        return True
+    if kind == "empty":
+        return not _is_truncated(student) and _EMPTY_WANTED.search(wishes(request)) is None
+    return kind == "truncated" and len(student.text) >= MUCH_SHORTER * len(teacher.text)
 
 
 def is_refusal(answer: Answer) -> bool:
     if answer.refusal is not None or answer.finish_reason == "content_filter":
         return True
-    return not answer.tool_calls and _REFUSAL.match(answer.text[:300].lstrip()) is not None
+    return not answer.tool_calls and declines(answer.text)
+
+
+def declines(text: str) -> bool:
+    """The text opens with a refusal."""
+    return _REFUSAL.match(text[:300].lstrip()) is not None
 
 
 def _is_error(answer: Answer) -> bool:

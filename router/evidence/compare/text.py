@@ -1,41 +1,23 @@
-"""Text equality after normalisation: Unicode form, case, white space and the punctuation around an answer.
+"""The normal form of a short text: Unicode form, case, white space and the punctuation around it do not count.
 
-It does not know meaning: a paraphrase differs. Signs that carry a value ("-5", "C#", "5%", ".5") are kept.
+A typographic apostrophe is a plain one.
+Signs that carry a value ("-5", "C#", "5%", ".5") are kept.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
-from router.evidence.compare.base import Answer, Kind, Verdict, agree, differ, side_by_side
 
 CLOSING = ".,;:!?…。！？、"
 WRAPPERS = frozenset([('"', '"'), ("'", "'"), ("`", "`"), ("*", "*"), ("(", ")"), ("“", "”"), ("‘", "’"), ("«", "»")])
-LABEL_WORDS = 4
+_APOSTROPHES = str.maketrans("‘’ʼ", "'''")
 PIECE = 512  # NFKC is quadratic in a run of combining marks: pieces keep it linear
-
-
-class Text:
-    name: ClassVar[str] = "text"
-    version: ClassVar[int] = 1
-
-    def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:
-        return not (teacher.called or student.called)
-
-    def compare(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> Verdict:
-        ours, theirs = normalise(student.text), normalise(teacher.text)
-        if ours == theirs:
-            return agree(self)
-        kind: Kind = "label" if len(theirs.split()) <= LABEL_WORDS else "text"
-        return differ(self, kind, side_by_side(teacher.text, student.text), word_overlap(theirs, ours))
 
 
 def normalise(text: str) -> str:
     """NFKC, casefold, single spaces, no punctuation or quotes around the whole; empty only where `text` is blank."""
-    folded = " ".join(_fold(word) for word in text.split())
+    folded = " ".join(_fold(word) for word in text.split()).translate(_APOSTROPHES)
     return _bare(folded) or folded
 
 

@@ -1,24 +1,49 @@
-"""Tool calls as a multiset of (name, parsed arguments): the order of parallel calls and of keys does not count.
+"""Tool calls as a multiset of (name, arguments): the order of parallel calls and of keys does not count.
 
-The text beside a call is not compared. Where neither side called a tool, the texts are.
+The request's tools say what may be left out: a missing argument has its schema's default, and null for an optional
+argument is a missing one. Arguments are checked against the schema, names against the list. The text beside a call is
+not compared. Where neither side called a tool, the texts are.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar
 
-from router.evidence.compare import json_tree
+from router.evidence.compare import json_tree, schema
 from router.evidence.compare.base import Answer, ToolCall, Verdict, agree, differ, shorten, side_by_side
+from router.evidence.compare.json_diff import Rules, differences
+from router.evidence.compare.requests import tool_schemas
 from router.evidence.compare.text import normalise
 
 SHOWN = 3
+MATCHED = 64  # calls without an equal one that are matched by the rules, one by one
+
+Tools = Mapping[str, Mapping[str, Any] | None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call with its defaults filled in; `value` None: the arguments are no JSON."""
+
+    call: ToolCall
+    value: json_tree.Parsed | None
+    fault: str
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        told = json_tree.freeze(self.value.value) if self.value else ("unparsed", self.call.arguments_json)
+        return (self.call.name, told)
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCalls:
-    name: ClassVar[str] = "tool_calls"
-    version: ClassVar[int] = 1
+    rules: Mapping[str, Rules] = field(default_factory=lambda: MappingProxyType({}))
+    name: str = "tool_calls"
+    version: ClassVar[int] = 2
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:
         return teacher.called or student.called
@@ -27,51 +52,109 @@ class ToolCalls:
         if not (teacher.called or student.called):
             same = normalise(teacher.text) == normalise(student.text)
             return agree(self) if same else differ(self, "text", side_by_side(teacher.text, student.text))
-        theirs = Counter(_key(call) for call in teacher.tool_calls)
-        ours = Counter(_key(call) for call in student.tool_calls)
-        if theirs == ours:
-            return agree(self)
-        score = (theirs & ours).total() / max(theirs.total(), ours.total())
-        return differ(self, "tool_calls", _difference(teacher, student, theirs, ours), score)
+        tools = tool_schemas(request)
+        theirs, ours = ([_read(call, tools) for call in side.tool_calls] for side in (teacher, student))
+        faults = _fault(theirs), _fault(ours)
+        checks = {}
+        if teacher.called and student.called:  # whether a call was due at all, no schema says
+            checks = {"teacher_valid": not faults[0], "student_valid": not faults[1]}
+        missing, extra = self._unmatched(theirs, ours)
+        if not missing and not extra and bool(faults[0]) == bool(faults[1]):
+            return agree(self, checks=checks)
+        told = [f"{side}: {fault}" for side, fault in zip(("teacher", "student"), faults, strict=True) if fault]
+        if missing or extra:
+            told.append(self._told(missing, extra))
+        score = (len(theirs) - len(missing)) / max(len(theirs), len(ours))
+        return differ(self, "tool_calls", "; ".join(told), score, checks=checks)
+
+    def _unmatched(self, theirs: list[_Call], ours: list[_Call]) -> tuple[list[_Call], list[_Call]]:
+        """The calls of each side that the other side did not make: equal ones cancel out, then those alike by rule."""
+        missing, extra = _rest(theirs, ours), _rest(ours, theirs)
+        if len(missing) > MATCHED or len(extra) > MATCHED:
+            return missing, extra
+        lone = []
+        for call in missing:
+            twin = next((n for n, other in enumerate(extra) if self._alike(call, other)), None)
+            if twin is None:
+                lone.append(call)
+            else:
+                extra.pop(twin)
+        return lone, extra
+
+    def _alike(self, left: _Call, right: _Call) -> bool:
+        if left.call.name != right.call.name or left.value is None or right.value is None:
+            return False
+        rules = self.rules.get(left.call.name, Rules())
+        return all(leaf is None for leaf in differences(left.value.value, right.value.value, rules))
+
+    def _told(self, missing: list[_Call], extra: list[_Call]) -> str:
+        if len(missing) == len(extra) == 1 and missing[0].call.name == extra[0].call.name:
+            return f"{missing[0].call.name} {self._argument_difference(missing[0], extra[0])}"
+        return f"teacher: {_list(missing)} student: {_list(extra)}"
+
+    def _argument_difference(self, teacher: _Call, student: _Call) -> str:
+        if teacher.value is None or student.value is None:
+            return side_by_side(teacher.call.arguments_json, student.call.arguments_json)
+        leaves = differences(teacher.value.value, student.value.value, self.rules.get(teacher.call.name, Rules()))
+        return "; ".join([str(leaf) for leaf in leaves if leaf is not None][:SHOWN])
 
 
-def _arguments(call: ToolCall) -> json_tree.Parsed | None:
-    return json_tree.parse(call.arguments_json or "{}")  # a call without arguments is written both ways
+def _read(call: ToolCall, tools: Tools | None) -> _Call:
+    parsed = json_tree.parse(call.arguments_json or "{}")  # a call without arguments is written both ways
+    if tools is None:
+        return _Call(call, parsed, "" if parsed else f"{shorten(call.name, 40)}: arguments are not JSON")
+    if call.name not in tools:
+        return _Call(call, parsed, f"there is no tool {shorten(call.name, 40)}")
+    wanted = tools[call.name]
+    if wanted is None:  # a custom tool takes free text
+        return _Call(call, None, "")
+    if parsed is None:
+        return _Call(call, None, f"{call.name}: arguments are not JSON")
+    broken = schema.problem(parsed.value, wanted)
+    filled = json_tree.Parsed(with_defaults(parsed.value, wanted))
+    return _Call(call, filled, f"{call.name} {broken}" if broken else "")
 
 
-def _key(call: ToolCall) -> Hashable:
-    parsed = _arguments(call)
-    return (call.name, json_tree.freeze(parsed.value) if parsed else ("unparsed", call.arguments_json))
+def with_defaults(value: Any, wanted: Mapping[str, Any], depth: int = 0) -> Any:
+    """`value` with what its schema's `properties` say of arguments that are not there. `$ref` is not followed."""
+    properties, required = wanted.get("properties"), wanted.get("required")
+    if not isinstance(value, dict) or not isinstance(properties, Mapping) or depth > json_tree.MAX_DEPTH:
+        return value
+    needed = required if isinstance(required, list) else []
+    filled = dict(value)
+    for name, below in properties.items():
+        if not isinstance(below, Mapping):
+            continue
+        if filled.get(name) is None and name not in needed and "default" not in below:
+            filled.pop(name, None)
+        elif name not in filled and "default" in below:
+            filled[name] = json_tree.of(below["default"])
+        elif name in filled:
+            filled[name] = with_defaults(filled[name], below, depth + 1)
+    return filled
 
 
-def _difference(teacher: Answer, student: Answer, theirs: Counter[Hashable], ours: Counter[Hashable]) -> str:
-    missing = _pick(teacher.tool_calls, theirs - ours)
-    extra = _pick(student.tool_calls, ours - theirs)
-    if len(missing) == len(extra) == 1 and missing[0].name == extra[0].name:
-        return f"{missing[0].name} {_argument_difference(missing[0], extra[0])}"
-    return f"teacher: {_list(missing)} student: {_list(extra)}"
+def _fault(calls: list[_Call]) -> str:
+    return next((call.fault for call in calls if call.fault), "")
 
 
-def _argument_difference(teacher: ToolCall, student: ToolCall) -> str:
-    theirs, ours = _arguments(teacher), _arguments(student)
-    if theirs is None or ours is None:
-        return side_by_side(teacher.arguments_json, student.arguments_json)
-    differences = [str(leaf) for leaf in json_tree.walk(theirs.value, ours.value) if leaf is not None]
-    return "; ".join(differences[:SHOWN])
-
-
-def _pick(calls: Iterable[ToolCall], wanted: Counter[Hashable]) -> list[ToolCall]:
-    picked = []
+def _rest(calls: list[_Call], others: list[_Call]) -> list[_Call]:
+    """The calls that are not among the others, as multisets."""
+    there = Counter(other.key for other in others)
+    rest = []
     for call in calls:
-        key = _key(call)
-        if wanted[key] > 0:
-            wanted[key] -= 1
-            picked.append(call)
-    return picked
+        key = call.key
+        if there[key] > 0:
+            there[key] -= 1
+        else:
+            rest.append(call)
+    return rest
 
 
-def _list(calls: list[ToolCall]) -> str:
+def _list(calls: list[_Call]) -> str:
     if not calls:
         return "no further call"
-    shown = ", ".join(f"{shorten(call.name, 40)}({shorten(call.arguments_json, 60)})" for call in calls[:SHOWN])
+    shown = ", ".join(
+        f"{shorten(each.call.name, 40)}({shorten(each.call.arguments_json, 60)})" for each in calls[:SHOWN]
+    )
     return shown + (f" and {len(calls) - SHOWN} more" if len(calls) > SHOWN else "")

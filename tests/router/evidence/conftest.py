@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from router.bundled_redis import server_binary
+from router.evidence.streams import shard_key
 from router.lifeline import background_child
 from tests.support.router_process import PATIENCE_S, until
 
@@ -40,6 +41,11 @@ class RedisProcess:
             self._process.wait(PATIENCE_S)
         self._process = None
 
+    def kill(self) -> None:
+        assert self._process
+        self._process.kill()
+        self._process.wait(PATIENCE_S)
+
     def freeze(self) -> None:
         """It accepts connections and never answers."""
         assert self._process
@@ -53,9 +59,9 @@ class RedisProcess:
         with redis.Redis.from_url(self.url) as client:
             return client.execute_command(*command)
 
-    def records(self, stream: str) -> list[bytes]:
+    def records(self, stream: str, shard: int = 0) -> list[bytes]:
         with redis.Redis.from_url(self.url) as client:
-            return [fields[b"r"] for _, fields in client.xrange(stream)]
+            return [fields[b"r"] for _, fields in client.xrange(shard_key(shard, stream))]
 
     def _answers(self) -> bool:
         try:

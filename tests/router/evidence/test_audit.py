@@ -12,7 +12,7 @@ import pytest
 
 from policies.bounds import clopper_pearson
 from router.evidence.records import PairRecord
-from tests.support.gateway import API_KEY, PATHS, RunningGateway, eventually, running_gateway, two_models
+from tests.support.gateway import API_KEY, PATHS, RunningGateway, running_gateway, two_models
 from tests.support.scripted import HANG, Reply, ScriptedUpstream, ToolCall, failing
 
 Json = dict[str, Any]
@@ -33,7 +33,9 @@ def seeded() -> Iterator[None]:
 def audited(
     teacher: ScriptedUpstream, student: ScriptedUpstream, *, policy: Json = STUDENT, rate: float = 1.0, **audit: Any
 ) -> Json:
-    config = two_models(teacher.url, student.url, policy=policy, route={"audit": {"rate": rate, **audit}})
+    """Each answer is asked for once, unless `audit` says otherwise."""
+    settings = {"rate": rate, "second_draw": 0.0, "confirm": 0.0, **audit}
+    config = two_models(teacher.url, student.url, policy=policy, route={"audit": settings})
     for model in config["models"].values():
         model["supports"] = ["tools", "logprobs"]
     return config
@@ -182,30 +184,90 @@ async def test_an_answer_that_takes_too_long_is_a_pair_with_an_error_and_is_paid
         assert shadow.e == 1 and shadow.c["shadow"] > 0
 
 
-async def test_audits_beyond_their_number_are_shed_and_counted(
+async def test_a_request_is_not_drawn_while_every_place_for_audits_is_taken(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    student.default = HANG
+    config = audited(teacher, student, policy=TEACHER, max_in_flight=1, timeout_s=0.5)
+    async with running_gateway(config) as gateway:
+        for _ in range(5):
+            assert (await gateway.ask("chat")).status_code == 200
+        assert gateway.gateway.auditor.sampler.keep(gateway.gateway.runtime.routes["auto"]) == 0
+        assert len(await gateway.pairs()) == 1
+        assert [row.au for row in await gateway.rows(5)] == [1, 0, 0, 0, 0]
+
+
+async def test_audits_that_were_drawn_at_once_are_bounded_when_their_answers_are_there(
     teacher: ScriptedUpstream, student: ScriptedUpstream
 ) -> None:
     student.default = HANG
     config = audited(teacher, student, policy=TEACHER, max_in_flight=2, timeout_s=0.5)
     async with running_gateway(config) as gateway:
-        for _ in range(5):
-            assert (await gateway.ask("chat")).status_code == 200
-        assert gateway.metric("audits_total", route="auto", result="shed") == 3
+        gateway.gateway.auditor.sampler.keep = lambda route: 1.0  # type: ignore[method-assign]  # all before any answer
+        await asyncio.gather(*(gateway.ask("chat") for _ in range(6)))
+        assert gateway.metric("audits_total", result="full") == 4
         assert len(await gateway.pairs()) == 2
 
 
-async def test_an_audit_is_shed_when_the_model_has_no_place_left(
-    teacher: ScriptedUpstream, student: ScriptedUpstream
+async def test_with_most_places_taken_fewer_are_drawn_and_the_lower_probability_is_in_the_pair(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, seeded: None
 ) -> None:
     student.default = HANG
-    config = audited(teacher, student, policy=TEACHER, timeout_s=0.5)
+    config = audited(teacher, student, policy=TEACHER, max_in_flight=4, timeout_s=1)
+    async with running_gateway(config) as gateway:
+        for _ in range(30):
+            await gateway.ask("chat")
+        pairs = await gateway.pairs()
+        assert {pair["probability"] for pair in pairs} == {1, 0.5, 0.25} and len(pairs) == 4
+        assert {pair["audit_probability"] for pair in pairs} == {1, 0.5, 0.25}
+
+
+async def test_an_audit_waits_for_a_place_at_the_model(teacher: ScriptedUpstream, student: ScriptedUpstream) -> None:
+    student.script(HANG)
+    config = audited(teacher, student, policy=TEACHER, timeout_s=2)
     config["models"]["student"]["max_in_flight"] = 1
     async with running_gateway(config) as gateway:
-        await gateway.ask("chat")
+        held = asyncio.create_task(gateway.ask("chat", "student"))
         await student.arrived(1)
         await gateway.ask("chat")
-        await eventually(lambda: gateway.metric("audits_total", result="shed") == 1, "shed")
-        assert len(await gateway.pairs()) == 1
+        assert not await gateway.pairs()  # nobody can blame the student for that
+        assert gateway.metric("audits_total", result="starved") == 1
+        await gateway.ask("chat")
+        held.cancel()
+        await asyncio.wait([held])
+        assert (await pair_of(gateway)).student.text == "from the student"
+
+
+async def test_audits_take_a_share_of_a_models_places(teacher: ScriptedUpstream, student: ScriptedUpstream) -> None:
+    student.default = HANG
+    config = audited(teacher, student, policy=TEACHER, timeout_s=0.5)
+    config["models"]["student"] |= {"max_in_flight": 8, "shadow": {"capacity_share": 0.25}}
+    async with running_gateway(config) as gateway:
+        for _ in range(5):
+            await gateway.ask("chat")
+        await student.arrived(2)
+        assert gateway.gateway.runtime.models["student"].in_flight == 2
+        await gateway.idle()
+        assert gateway.metric("audits_total", result="pair") == 2
+        assert gateway.metric("audits_total", result="starved") == 3
+
+
+async def test_background_calls_have_connections_and_settings_of_their_own_and_open_no_circuit(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    student.script(Reply("one"), Reply("two"), *[failing(503, "busy")] * 8)
+    config = audited(teacher, student, policy=TEACHER)
+    config["models"]["student"]["shadow"] = {"set": {"priority": 9}}
+    async with running_gateway(config) as gateway:
+        assert (await gateway.ask("chat", "student")).status_code == 200
+        assert student.open_connections == 1
+        for _ in range(9):
+            await gateway.ask("chat")
+            await gateway.idle()
+            assert student.open_connections == 2
+        client, *shadows = student.requests
+        assert "priority" not in client.json and {shadow.json["priority"] for shadow in shadows} == {9}
+        assert gateway.gateway.runtime.models["student"].available
 
 
 async def test_an_audit_takes_no_clients_place(teacher: ScriptedUpstream, student: ScriptedUpstream) -> None:
@@ -289,6 +351,18 @@ async def test_a_pair_that_is_too_large_is_dropped_and_counted(
         assert (await gateway.ask("chat", messages=large)).status_code == 200
         assert not await gateway.pairs()
         assert gateway.metric("audits_total", result="too_large") == 1
+
+
+async def test_a_large_request_is_compared_and_counted_but_not_kept(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    async with running_gateway(audited(teacher, student) | {"retention": {"min_pairs": 1}}) as gateway:
+        await gateway.ask("chat", messages=[{"role": "user", "content": "x" * 300_000}])
+        await gateway.idle()
+        assert gateway.metric("comparisons_total", verdict="disagree") == 1
+        gateway.gateway.retention.ship()
+        await gateway.gateway.retention.refresh()
+        assert gateway.metric("route_loss", slice="all") == 1
 
 
 async def test_a_shutdown_ends_running_audits_and_counts_them(

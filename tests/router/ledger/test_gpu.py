@@ -174,7 +174,7 @@ async def test_a_lone_request_pays_its_tokens_and_not_the_idle_machine(
     teacher: ScriptedUpstream, student: ScriptedUpstream, redis_url: str
 ) -> None:
     """Served and shadow calls are attributed; the rest of what Redis has billed is idle."""
-    config = two_models(teacher.url, student.url, route={"audit": {"rate": 1.0}})
+    config = two_models(teacher.url, student.url, route={"audit": {"rate": 1.0, "second_draw": 0.0, "confirm": 0.0}})
     config["models"]["student"]["price"] = GPU_PRICE
     config["models"]["teacher"]["price"] = GPU_PRICE | {"gpus": 2}
     config["models"]["other"] = config["models"]["student"] | {"price": {"input": 1, "output": 1}}

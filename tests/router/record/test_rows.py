@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.evidence.writer import DECISIONS
+from router.evidence.streams import DECISIONS
 from router.record.row import FIELDS, DecisionRow, decode_row, encode_row
 from tests.support.gateway import PATHS, RunningGateway, ask, running_gateway, two_models
 from tests.support.scripted import CLOSE, HANG, Fault, Raw, Reply, ScriptedUpstream, failing

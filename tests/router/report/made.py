@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from policies.base import Arm
 from router.evidence.records import ArmAnswer, PairRecord, Tokens
-from router.evidence.writer import DECISIONS
+from router.evidence.streams import DECISIONS, shard_key
 from router.ledger.names import HOUR_S, TEACHER_ONLY, hour_field, hour_key
 from router.record.row import VERSION, DecisionRow, RowCharge, encode_row
 from tests.support.pairs import pair
@@ -41,7 +41,7 @@ def audited(number: int, at: float, teacher_nano: int = 300_000, probability: fl
     plain = pair(number, served="student")
     student = ArmAnswer(model="student", text="right", tokens=Tokens(input=100, output=10), cost_nano_usd=28_000)
     teacher = ArmAnswer(model="teacher", text="right", cost_nano_usd=teacher_nano)
-    change = {"time": at, "student": student, "teacher": teacher, "audit_probability": probability}
+    change = {"time": at, "student": student, "teacher": teacher, "probability": probability}
     return plain.model_copy(update=change)
 
 
@@ -61,7 +61,9 @@ def keep(url: str, rows: Sequence[DecisionRow], *, workers: int = 2) -> None:
     """Rows into the stream (written when they happened), and into the sums of several workers."""
     with redis.Redis.from_url(url) as client:
         for number, row in enumerate(sorted(rows, key=lambda row: row.t)):
-            client.execute_command("XADD", DECISIONS, f"{int(row.t * 1000)}-{number}", "r", encode_row(row))
+            client.execute_command(
+                "XADD", shard_key(0, DECISIONS), f"{int(row.t * 1000)}-{number}", "r", encode_row(row)
+            )
         for worker in range(workers):
             for hour, fields in sums_of(rows[worker::workers], f"w{worker}").items():
                 client.hset(hour_key(hour), mapping=fields)

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from router.evidence.compare import Answer, ToolCall, UnknownComparator, Verdict, compare
+from router.evidence.compare import Answer
+from router.evidence.compare.registry import UnknownComparator
+from tests.router.evidence.compare.asking import calling, compare, judge
 
 JSON_MODE = {"response_format": {"type": "json_object"}}
-
-
-def judge(teacher: str, student: str, comparator: str = "auto") -> Verdict:
-    return compare({}, Answer(teacher), Answer(student), comparator)
-
-
-def calling(*calls: tuple[str, str]) -> Answer:
-    return Answer(tool_calls=tuple(ToolCall(name, arguments) for name, arguments in calls))
 
 
 @pytest.mark.parametrize(
@@ -31,7 +25,7 @@ def calling(*calls: tuple[str, str]) -> Answer:
     ],
 )
 def test_text_that_differs_in_form_only_is_the_same(teacher: str, student: str) -> None:
-    assert judge(teacher, student, "text").same
+    assert judge(teacher, student, "label").same
 
 
 @pytest.mark.parametrize(
@@ -48,12 +42,12 @@ def test_text_that_differs_in_form_only_is_the_same(teacher: str, student: str) 
     ],
 )
 def test_text_that_differs_in_substance_differs(teacher: str, student: str) -> None:
-    assert not judge(teacher, student, "text").same
+    assert not judge(teacher, student, "label").same
 
 
 def test_a_short_difference_is_a_label_and_a_long_one_is_text() -> None:
     assert judge("positive", "negative").kind == "label"
-    assert judge("a rather long answer in prose", "another one").kind == "text"
+    assert judge("a rather long answer in prose", "another one that is long").kind == "text"
 
 
 def test_text_that_shares_words_scores_between_none_and_one() -> None:
@@ -92,10 +86,28 @@ def test_exact_sees_a_single_space() -> None:
         ("5 kg", "5kg"),
         ("1 day", "1"),
         ("3 days", "3 day"),
+        ("1.5 km", "1500 m"),
+        ("2 hours", "120 minutes"),
+        ("250 ml", "0.25 liters"),
         ("1/2", "0.5"),
         ("0.333333333", "0.3333333333"),
         ("1e3", "1000"),
         ("9" * 5000, "9" * 5000 + ".0"),
+        ("42", "forty-two"),
+        ("21", "There are twenty one of them."),
+        ("3", "Three."),
+        ("XIV", "14"),
+        ("$3.5 million", "$3,500,000"),
+        ("€5bn", "€5,000 million"),
+        ("2,4 Mio. €", "2.400.000 €"),
+        ("1.250 €", "1250 €"),
+        ("2 × 10^6", "2,000,000"),
+        ("2 × 10⁻³", "0.002"),
+        ("6.02 \\times 10^{23}", "6.02e23"),
+        ("7/3", "2.333"),
+        ("2 GB", "2000 MB"),
+        ("2 percentage points", "2 pp"),
+        ("$\\boxed{\\frac{2}{5}}$", "The answer is 2/5."),
     ],
 )
 def test_numbers_of_one_value_are_the_same(teacher: str, student: str) -> None:
@@ -110,6 +122,8 @@ def test_numbers_of_one_value_are_the_same(teacher: str, student: str) -> None:
         ("42", "-42"),
         ("42", "The answer is 43, not 42."),
         ("12 km", "12 m"),
+        ("1 m", "1 g"),
+        ("1 m", "1 s"),
         ("5 mW", "5 MW"),
         ("5 million", "5"),
         ("0.5%", "50%"),
@@ -129,7 +143,21 @@ def test_numbers_of_one_value_are_the_same(teacher: str, student: str) -> None:
         ("1e999999", "2e999999"),
         ("1e-999999", "0"),
         ("1/0", "2/0"),
-        ("42", "forty-two"),
+        ("42", "forty-three"),
+        ("1", "No one"),
+        ("$1.2 million", "$1.2 billion"),
+        ("€3.5 million", "€3.5 thousand"),
+        ("$5m", "$5bn"),
+        ("2,4 Mio. €", "2,4 Mrd. €"),
+        ("1.250 €", "1,25 €"),
+        ("3 percentage points", "3%"),
+        ("2 × 10^6", "2 × 10^5"),
+        ("2 × 10⁶", "2 × 10⁻⁶"),
+        ("10/3", "3.33"),
+        ("10/3", "3.334"),
+        ("2 GB", "2048 MB"),
+        ("XIV", "16"),
+        ("$\\boxed{\\frac{3}{4}}$", "The answer is 4/3."),
     ],
 )
 def test_numbers_of_different_value_differ(teacher: str, student: str) -> None:
@@ -137,9 +165,32 @@ def test_numbers_of_different_value_differ(teacher: str, student: str) -> None:
     assert not judge(teacher, student, "number").same
 
 
+def asking(text: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "teacher", "student", "same"),
+    [
+        ("Roughly how many visitors came?", "1,243", "1200", True),
+        ("Roughly how many visitors came?", "1,243", "1300", False),
+        ("Roughly how many visitors came?", "1,243", "1000", False),
+        ("How many visitors came?", "1,243", "1200", False),
+        ("Estimate it, rounded to one decimal.", "2.71", "2.7", False),
+        ("What is 14 as a Roman numeral?", "XIV", "14", False),
+        ("Write 14 in words.", "fourteen", "14", False),
+        ("Digits only: how many?", "14", "fourteen", False),
+        ("How many?", "14", "fourteen", True),
+    ],
+)
+def test_the_request_says_how_exact_a_number_must_be(asked: str, teacher: str, student: str, same: bool) -> None:
+    for left, right in ((teacher, student), (student, teacher)):
+        assert compare(asking(asked), Answer(left), Answer(right), "number").same == same
+
+
 def test_a_number_inside_prose_does_not_make_the_prose_a_number() -> None:
     verdict = judge("Room 42 is on the left", "Room 42 is on the right")
-    assert not verdict.same and verdict.comparator == "text"
+    assert not verdict.same and verdict.comparator == "prose"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +205,7 @@ def test_a_number_inside_prose_does_not_make_the_prose_a_number() -> None:
 )
 def test_json_of_one_value_is_the_same(teacher: str, student: str) -> None:
     verdict = judge(teacher, student)
-    assert verdict.same and verdict.comparator == "json_value"
+    assert verdict.same and verdict.comparator == "json"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +217,7 @@ def test_json_of_one_value_is_the_same(teacher: str, student: str) -> None:
         ('{"a": null}', "{}", "$.a: null != absent"),
         ("[1, 2]", "[1]", "$[1]: 2 != absent"),
         ("[1, 2]", "[2, 1]", "$[0]: 1 != 2; $[1]: 2 != 1"),
-        ("[1]", '{"a": 1}', '$: ["1"] != {"a": "1"}'),
+        ("[1]", '{"a": 1}', '$: [1] != {"a": 1}'),
         ('{"a": NaN}', '{"a": null}', "$.a: NaN != null"),
     ],
 )
@@ -177,7 +228,7 @@ def test_a_json_difference_is_told_by_path(teacher: str, student: str, diff: str
 
 def test_json_that_was_asked_for_and_does_not_parse_differs() -> None:
     verdict = compare(JSON_MODE, Answer('{"a": 1}'), Answer("a is 1"))
-    assert verdict.kind == "json" and "student's answer is not JSON" in verdict.diff
+    assert verdict.kind == "json" and "student: not JSON" in verdict.diff
     assert not compare(JSON_MODE, Answer("not json"), Answer("nor this")).same
 
 
@@ -224,5 +275,5 @@ def test_tool_calls_compares_texts_where_nobody_called() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UnknownComparator, match=r"unknown comparator 'fuzzy'; known: exact, text, number"):
+    with pytest.raises(UnknownComparator, match=r"unknown comparator 'fuzzy'; known: exact, label, number"):
         judge("a", "a", "fuzzy")

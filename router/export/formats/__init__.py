@@ -1,0 +1,1 @@
+"""Formats of training files: one file each, listed in `registry`."""

@@ -1,0 +1,1 @@
+"""The loss map: what the compression dropped, by slice of a route's traffic."""

@@ -1,0 +1,371 @@
+"""`GET /v1/router/decisions/{id}`: what it says of a request, who may look, and how far a search goes."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from policies.cascade import CascadeConfig
+from router.api.decisions import AT_ONCE_OF_A_KEY, _searches
+from router.evidence import find
+from router.evidence.records import ArmAnswer, LabelRecord, PairRecord
+from router.evidence.streams import AGREEMENTS, DECISIONS, DISAGREEMENTS, LABELS, shard_key, shard_of
+from router.ledger.status import declare_nothing
+from router.record.row import VERSION, DecisionRow, RowCharge, encode_row
+from tests.router.evidence.conftest import RedisProcess, redis_process
+from tests.support.gateway import RunningGateway, ask, eventually, running_gateway
+from tests.support.keys import ADMIN, APP, bearer, comes_to, keyed
+from tests.support.pairs import pair, spool_pairs
+from tests.support.scripted import ScriptedUpstream
+
+__all__ = ["redis_process"]
+
+SHARDS = 3
+CASCADE = {"kind": "cascade", "escalate_at": 0.25}
+
+
+@pytest.fixture
+def store(redis_url: str) -> redis.Redis:
+    client = redis.Redis.from_url(redis_url)
+    client.flushall()
+    declare_nothing(redis_url)
+    return client
+
+
+@pytest.fixture
+def config(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, redis_url: str, store: redis.Redis, tmp_path: Path
+) -> dict[str, Any]:
+    evidence = {"spool_dir": str(tmp_path / "spool"), "shards": SHARDS}
+    return keyed(teacher, student, redis_url, evidence=evidence, policy=CASCADE)
+
+
+def id_at(age_s: float, tail: str = "0123456789") -> str:
+    """The id of a request that came so long ago."""
+    return f"{time.time_ns() // 1_000_000 - round(age_s * 1000):012x}{tail}"
+
+
+def add(store: redis.Redis, stream: str, record_id: str, data: bytes | str) -> None:
+    """As the writer does."""
+    store.xadd(shard_key(shard_of(record_id, SHARDS), stream), {"r": data})
+
+
+def decided(decision_id: str, **more: Any) -> DecisionRow:
+    """A row of the key `app`."""
+    return DecisionRow(VERSION, decision_id, 1_700_000_000.0, "chat", rt="auto", tn="acme", k="app", **more)
+
+
+def add_row(store: redis.Redis, row: DecisionRow) -> str:
+    add(store, DECISIONS, row.id, encode_row(row))
+    return row.id
+
+
+def compared(decision_id: str) -> PairRecord:
+    """A disagreement."""
+    return pair(1, harm=True).model_copy(update={"id": decision_id})
+
+
+async def look(gw: RunningGateway, decision_id: str, key: str = APP, **query: Any) -> httpx.Response:
+    return await gw.http.get(f"/v1/router/decisions/{decision_id}", headers=bearer(key), params=query)
+
+
+def message(answer: httpx.Response) -> str:
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return str(error["message"])
+
+
+async def test_the_fields_of_the_row_are_spelled_out(config: dict[str, Any], store: redis.Redis) -> None:
+    charges = [RowCharge("escalation", "student", 6_400, 20, 5, 3, 1, 1), RowCharge("serve", "teacher", 44_000, 10)]
+    row = decided(
+        id_at(5), po="cascade", pv=CascadeConfig.model_validate(CASCADE).version(), f=(120, ["json_schema", "tools"]),
+        s=(-0.7, 0.5), g=["no_logprobs"], p=1.0, a="t", m="teacher", r="escalated", ch=charges, to=44_000, ms=812.5,
+        tt=90.25, sv="abc", n=2,
+    )  # fmt: skip
+    async with running_gateway(config) as gw:
+        add_row(store, row)
+        shown = (await look(gw, row.id)).json()
+    assert shown["decision"] == {
+        "policy": "cascade",
+        "policy_version": row.pv,
+        "policy_configured": True,
+        "threshold": 0.25,
+        "features": {"prompt_bytes": 120, "needs": ["json_schema", "tools"]},
+        "scores": {"mean_logprob": -0.7, "p_wrong": 0.5},
+        "guards": ["no_logprobs"],
+        "teacher_probability": 1.0,
+        "reason": "escalated",
+        "explanation": "The student's answer did not pass the gate, so the teacher was asked.",
+        "forced": False,
+    }
+    assert shown["answer"] == {
+        "arm": "teacher",
+        "model": "teacher",
+        "outcome": "ok",
+        "status": 200,
+        "latency_ms": 812.5,
+        "first_byte_ms": 90.25,
+        "fell_back": False,
+        "failed_tries": 2,
+    }
+    assert shown["cost"]["total_usd"] == "0.000050400"
+    assert shown["cost"]["by_origin_usd"] == {"escalation": "0.000006400", "serve": "0.000044000"}
+    assert shown["cost"]["teacher_only_usd"] == "0.000044000"
+    assert shown["cost"]["charges"][0] == {
+        "origin": "escalation",
+        "model": "student",
+        "cost_usd": "0.000006400",
+        "input_tokens": 20,
+        "cached_tokens": 5,
+        "output_tokens": 3,
+        "reasoning_tokens": 1,
+        "estimated": True,
+    }
+    assert shown["comparison"] == {
+        "drawn": False,
+        "inclusion_probability": None,
+        "excluded": False,
+        "no_store": False,
+        "student_version": "abc",
+    }
+    assert (shown["id"], shown["route"], shown["tenant"], shown["key"]) == (row.id, "auto", "acme", "app")
+    assert (shown["pair"], shown["labels"], shown["background"], shown["complete"]) == (None, [], [], True)
+
+
+@pytest.mark.parametrize(
+    ("version", "configured", "threshold"), [("@0.125", True, 0.125), ("0", False, None), ("", True, 0.25)]
+)
+async def test_the_threshold_is_that_of_the_version_that_decided(
+    config: dict[str, Any], store: redis.Redis, version: str, configured: bool, threshold: float | None
+) -> None:
+    version = CascadeConfig.model_validate(CASCADE).version() + version
+    async with running_gateway(config) as gw:
+        shown = (await look(gw, add_row(store, decided(id_at(1), po="cascade", pv=version)))).json()
+    assert (shown["decision"]["policy_configured"], shown["decision"]["threshold"]) == (configured, threshold)
+
+
+async def test_a_compared_request_shows_its_pair_labels_and_background_calls(
+    config: dict[str, Any], store: redis.Redis
+) -> None:
+    row = decided(id_at(60), au=0.125, ch=[RowCharge("serve", "student", 10)])
+    shadow = decided(f"{row.id}.shadow", o="shadow", r="shadow", m="teacher", ch=[RowCharge("shadow", "teacher", 90)])
+    async with running_gateway(config) as gw:
+        for other in range(3):
+            add_row(store, decided(id_at(60, f"{other:010x}")))
+            add(store, DISAGREEMENTS, row.id, compared(id_at(60, f"{other:010x}")).model_dump_json())
+        add_row(store, row)
+        add_row(store, shadow)
+        add(store, DISAGREEMENTS, row.id, compared(row.id).model_dump_json())
+        for number, label in enumerate(("ambiguous", "equivalent")):
+            record = LabelRecord(id=row.id, time=number, label=label, by="eve", note="hm")  # type: ignore[arg-type]
+            add(store, LABELS, row.id, record.model_dump_json())
+        shown = (await look(gw, row.id)).json()
+    assert shown["comparison"]["inclusion_probability"] == 0.125
+    assert shown["cost"]["by_origin_usd"] == {"serve": "0.000000010", "shadow": "0.000000090"}
+    assert [call["id"] for call in shown["background"]] == [shadow.id]
+    assert shown["pair"]["triage"] == {"label": "student_wrong", "basis": "second_draw"}
+    assert (shown["pair"]["verdict"]["harm"], shown["pair"]["verdict"]["kind"]) == (True, "text")
+    assert [(label["label"], label["by"], label["note"]) for label in shown["labels"]] == [
+        ("ambiguous", "eve", "hm"),
+        ("equivalent", "eve", "hm"),
+    ]
+
+
+async def test_an_agreement_is_a_pair_too(config: dict[str, Any], store: redis.Redis) -> None:
+    row = decided(id_at(60), au=1.0)
+    async with running_gateway(config) as gw:
+        add_row(store, row)
+        agreed = pair(1).model_copy(update={"id": row.id})
+        add(store, AGREEMENTS, row.id, agreed.model_dump_json())
+        shown = (await look(gw, row.id)).json()["pair"]
+    assert (shown["verdict"]["same"], shown["triage"]) == (True, None)
+
+
+async def test_texts_are_for_admins_who_ask(config: dict[str, Any], store: redis.Redis) -> None:
+    row, said = decided(id_at(60), au=1.0), "what somebody said"
+    calls = [{"name": said, "arguments": said}]
+    answer = ArmAnswer(model="m", text=said, refusal=said, error=said, tool_calls=calls)
+    verdict = compared(row.id).verdict.model_copy(update={"diff": said})
+    record = compared(row.id).model_copy(
+        update={"request": {"messages": said}, "user": said}
+        | dict.fromkeys(("teacher", "student", "second"), answer)
+        | dict.fromkeys(("verdict", "second_verdict", "second_student"), verdict)
+    )
+    async with running_gateway(config) as gw:
+        add_row(store, row)
+        add(store, DISAGREEMENTS, row.id, record.model_dump_json())
+        for key in (APP, ADMIN):
+            shown = await look(gw, row.id, key)
+            assert shown.json()["pair"]["teacher"]["failed"] and said not in shown.text
+        pair = (await look(gw, row.id, ADMIN, texts="true")).json()["pair"]
+        assert pair["request"] == {"messages": said}
+        for arm in ("teacher", "student", "second"):
+            assert [pair[arm][name] for name in ("text", "refusal", "error", "tool_calls")] == [said] * 3 + [calls]
+        for name in ("verdict", "second_verdict", "second_student"):
+            assert pair[name]["diff"] == said
+        refused = await look(gw, row.id, APP, texts="true")
+        assert refused.status_code == 403 and "needs the permission 'admin'" in message(refused)
+
+
+async def test_the_requests_of_others_are_like_ids_that_never_were(config: dict[str, Any], store: redis.Redis) -> None:
+    async with running_gateway(config) as gw:
+        others = [decided(id_at(9, f"{n:010x}")) for n in range(2)]
+        others[0].k, others[1].tn = "second", "blue"
+        answers = [await look(gw, add_row(store, row)) for row in others]
+        never = await look(gw, id_at(9, "f" * 10))
+        assert [answer.status_code for answer in (*answers, never)] == [404] * 3
+        said = [
+            message(answer).replace(row.id, never.url.path[-22:]) for answer, row in zip(answers, others, strict=True)
+        ]
+        assert said == [message(never)] * 2
+        assert "may be of another API key, older" in said[0]
+        for row in others:
+            assert (await look(gw, row.id, ADMIN)).status_code == 200
+        assert (await gw.http.get(f"/v1/router/decisions/{others[0].id}")).status_code == 401
+
+
+@pytest.mark.parametrize("wrong", ["x", "0" * 21, "0" * 23, "G" * 22, "0" * 22 + ".shadow", "*", "%00", "é", "A" * 22])
+async def test_an_id_that_cannot_be_one_is_refused(config: dict[str, Any], wrong: str) -> None:
+    async with running_gateway(config) as gw:
+        answer = await look(gw, wrong)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "id")
+        assert "22 hex digits" in message(answer)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=st.lists(st.binary(max_size=200) | st.just(b'{"id":"ID"}') | st.just(b'{"id":"ID'), max_size=20))
+async def test_nothing_that_lies_in_a_stream_breaks_it(
+    config: dict[str, Any], store: redis.Redis, records: list[bytes]
+) -> None:
+    row = decided(id_at(9), au=1.0)
+    async with running_gateway(config) as gw:
+        for record in records:
+            for stream in (DECISIONS, DISAGREEMENTS, LABELS):
+                add(store, stream, row.id, record.replace(b"ID", row.id.encode()))
+        assert (await look(gw, row.id)).status_code == 404
+        add_row(store, row)
+        shown = (await look(gw, row.id)).json()
+        assert (shown["id"], shown["pair"], shown["labels"]) == (row.id, None, [])
+
+
+@pytest.mark.parametrize("age_s", [0.5, 100, 299, 2_000, 100_000])
+@pytest.mark.parametrize("late_s", [-250, 0, 500, 1_500])
+async def test_it_is_found_whenever_it_was_written(
+    config: dict[str, Any], store: redis.Redis, age_s: float, late_s: float
+) -> None:
+    """A clock that is behind, a long request, a record that waited in the spool; among others, over several pages."""
+    row = decided(id_at(age_s + max(0, late_s)))
+    written = age_s + max(0, late_s) - late_s
+    key = shard_key(shard_of(row.id, SHARDS), DECISIONS)
+    now = time.time_ns() // 1_000_000
+    with store.pipeline() as pipe:
+        for number in range(2 * find.PAGE[DECISIONS]):
+            other = encode_row(decided(id_at(written, f"{number:010x}")))
+            pipe.xadd(key, {"r": other}, f"{now - round((written + 1) * 1000)}-{number + 1}")
+        pipe.xadd(key, {"r": encode_row(row)}, f"{now - round(written * 1000)}-5")
+        pipe.execute()
+    async with running_gateway(config) as gw:
+        assert (await look(gw, row.id)).json()["id"] == row.id
+
+
+async def test_a_search_is_bounded(config: dict[str, Any], store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "MAX_ENTRIES", 3 * find.PAGE[DECISIONS])
+    row = decided(id_at(0))
+    async with running_gateway(config) as gw:
+        for number in range(4 * find.PAGE[DECISIONS]):
+            add(store, DECISIONS, row.id, encode_row(decided(id_at(0, f"{number:010x}"))))
+        add_row(store, row)
+        assert (await look(gw, row.id)).status_code == 404
+
+
+async def test_a_search_that_was_cut_says_so(
+    config: dict[str, Any], store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "MAX_ENTRIES", 1)
+    async with running_gateway(config) as gw:
+        shown = (await look(gw, add_row(store, decided(id_at(0), au=1.0)))).json()
+        assert (shown["complete"], shown["pair"]) == (False, None)
+
+
+async def test_searches_wait_for_a_place_and_a_key_has_only_so_many(config: dict[str, Any], store: redis.Redis) -> None:
+    async with running_gateway(config) as gw:
+        decision_id = add_row(store, decided(id_at(1)))
+        store.client_pause(60_000, all=False)  # scripts wait
+        looks = [asyncio.create_task(look(gw, decision_id)) for _ in range(AT_ONCE_OF_A_KEY)]
+        await eventually(lambda: waiting(gw) == AT_ONCE_OF_A_KEY, "searches")
+        refused, other = await look(gw, decision_id), asyncio.create_task(look(gw, decision_id, ADMIN))
+        await eventually(lambda: waiting(gw, "admin") == 1, "a search of another key")
+        store.client_unpause()
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert {(await each).status_code for each in (*looks, other)} == {200}
+        assert (waiting(gw), waiting(gw, "admin")) == (0, 0)
+
+
+def waiting(gw: RunningGateway, key: str = "app") -> int:
+    searches = _searches.get(gw.gateway)
+    return searches.of_key[key] if searches else 0
+
+
+async def test_redis_that_is_away_is_said_at_once(
+    config: dict[str, Any], redis_process: RedisProcess, tmp_path: Path
+) -> None:
+    config["redis"]["evidence_url"] = redis_process.url
+    async with running_gateway(config) as gw:
+        answer = await look(gw, id_at(1))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "Redis does not answer" in message(answer)
+    config["redis"] |= {"url": "embedded", "data_dir": str(tmp_path / "nothing")}
+    del config["redis"]["evidence_url"]
+    async with running_gateway(config) as gw:
+        answer = await look(gw, id_at(1))
+        assert answer.status_code == 503 and "no bundled Redis runs in" in message(answer)
+
+
+async def test_without_redis_the_spool_is_searched(config: dict[str, Any], tmp_path: Path) -> None:
+    row = decided(id_at(60), au=1.0)
+    async with running_gateway({**config, "redis": None}) as gw:
+        shadow = decided(f"{row.id}.shadow", o="shadow")
+        spool_pairs(
+            tmp_path / "spool", [compared(row.id), compared(id_at(1))], [row, shadow, decided(id_at(60, "f" * 10))]
+        )
+        try:
+            shown = (await look(gw, row.id)).json()
+            assert shown["pair"]["triage"]["label"] == "student_wrong"
+            assert [call["id"] for call in shown["background"]] == [shadow.id]
+            assert (await look(gw, id_at(60, "e" * 10))).status_code == 404
+        finally:
+            shutil.rmtree(tmp_path / "spool")  # these rows were never counted
+
+
+async def test_a_request_is_explained_from_its_header_on(config: dict[str, Any], redis_url: str) -> None:
+    config["routes"]["auto"] |= {"policy": {"kind": "fixed", "model": "student"}, "audit": {"rate": 1.0}}
+    config["evidence"]["shards"] = 1
+    async with running_gateway(config, redis_url=redis_url) as gw:
+        answer = await gw.http.post("/v1/chat/completions", json=ask("chat"), headers=bearer(APP))
+        decision_id = answer.headers["x-router-decision-id"]
+        await gw.idle()
+
+        async def outcome() -> Any:
+            shown = (await look(gw, decision_id)).json()
+            pair = shown.get("pair")
+            return pair and (shown["answer"]["model"], pair["verdict"]["same"], len(shown["background"]))
+
+        await comes_to(outcome, ("student", False, 1))
+        shown = (await look(gw, decision_id)).json()
+        assert shown["cost"]["total_usd"] == shown_total(shown)
+        assert shown["decision"]["policy_configured"] and shown["decision"]["threshold"] is None
+        assert (await look(gw, decision_id, ADMIN)).json() == shown
+
+
+def shown_total(shown: dict[str, Any]) -> str:
+    return f"{sum(Decimal(charge['cost_usd']) for charge in shown['cost']['charges']):.9f}"
