@@ -1,10 +1,13 @@
 # The gateway alone: Redis and the models are elsewhere.
 #   docker build -t distill-router .
 #   docker run -p 8080:8080 -v "$PWD/router.yaml:/etc/distill-router/router.yaml:ro" distill-router
-# BASE is any image with Python 3.11 or newer as `python3`, with its venv module.
+# BASE is any image with Python 3.11 or newer as `python3`, with its venv module. EXTRAS: `[archive]` for an image that
+# runs `disagreements archive`, `[s3]` for one that writes to S3.
 ARG BASE=python:3.12-slim
+ARG EXTRAS=
 
 FROM ${BASE} AS build
+ARG EXTRAS
 WORKDIR /src
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY policies policies
@@ -16,7 +19,7 @@ RUN python3 -m venv /opt/build \
     && /opt/build/bin/python -m pip install --quiet -c constraints.txt hatchling editables \
     && python3 -m venv /opt/distill-router \
     && /opt/build/bin/python -m hatchling build -t wheel -d /tmp/wheels \
-    && /opt/distill-router/bin/python -m pip install --quiet -c constraints.txt /tmp/wheels/*.whl \
+    && /opt/distill-router/bin/python -m pip install --quiet -c constraints.txt "$(echo /tmp/wheels/*.whl)${EXTRAS}" \
     && /opt/distill-router/bin/python -m pip uninstall --quiet --yes pip
 
 FROM ${BASE}

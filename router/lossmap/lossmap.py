@@ -125,17 +125,22 @@ def build(
 
 
 def usable(pairs: Sequence[PairRecord], models: tuple[str, str]) -> tuple[list[PairRecord], dict[str, int]]:
-    """The pairs of the newest student, oldest first, and how many are left out, by reason."""
+    """The pairs of the newest student, oldest first, and how many are left out, by reason.
+
+    Targeted pairs of a time without uniform audits stand for no traffic: nobody knows what the rest is like.
+    """
     ours = sorted((each for each in pairs if (each.teacher.model, each.student.model) == models), key=_moment)
     answered = [each for each in ours if each.teacher.error is None]
     version = ours[-1].student_version if ours else ""
     current = [each for each in answered if each.student_version == version]
+    used = [each for each in current if each.audit_probability > 0]
     left_out = {
         "other models": len(pairs) - len(ours),
         "teacher failed": len(ours) - len(answered),
         "earlier versions of the student": len(answered) - len(current),
+        "targeted while audit.rate was 0": len(current) - len(used),
     }
-    return current, {reason: count for reason, count in left_out.items() if count}
+    return used, {reason: count for reason, count in left_out.items() if count}
 
 
 def _moment(record: PairRecord) -> tuple[float, str]:

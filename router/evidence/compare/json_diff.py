@@ -2,25 +2,35 @@
 
 Without rules: key order does not count, the order of arrays does, numbers are equal by value, texts by character; a
 long text that reads as prose is equal where `words.plainly_same` says so. A rule for `$.a` holds at `$.a` only, except
-that `ignore` and `unordered` take everything below with them.
+that `ignore` and `unordered` take everything below with them. Where there is no rule and the request leaves it open
+(`Rules.with_hints`), two notations of one value are equal, and lists that are sets by schema or by name have no order.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from router.comparator_settings import JsonRule
 from router.evidence.compare.json_path import Path, Step, fits, parse_path, render_path, wildcards
 from router.evidence.compare.json_tree import QUIET, freeze, render
+from router.evidence.compare.notations import rounded, same_text, same_value
 from router.evidence.compare.text import normalise
 from router.evidence.compare.words import plainly_same, reads_as_prose, similarity
 
 MATCHED = 64  # elements of unordered arrays that no equal one is found for, matched one by one
 _PLAIN = JsonRule()
+_SET = JsonRule(compare="unordered")
+# What lists of texts with these names are: sets, unless somebody speaks of their order.
+_SETS = (
+    "tags labels categories keywords topics languages hashtags recipients to cc bcc attendees participants symbols "
+    "tickers permissions scopes roles allergens skills"
+)
+_FREE = "query q search search_query text note message title subject body reason comment description"
+_SET_NAMES, _FREE_NAMES = frozenset(_SETS.split()), frozenset(_FREE.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +48,23 @@ class Rules:
     """The rules, those with fewer wildcards first."""
 
     by_path: tuple[tuple[tuple[Step, ...], JsonRule], ...] = ()
+    set_names: bool = False
+    notations: bool = False
+    free_text: bool = False
 
     @classmethod
     def of(cls, rules: Mapping[str, JsonRule]) -> Rules:
         """Raises ValueError for what is no path."""
         parsed = [(parse_path(path), rule) for path, rule in rules.items()]
         return cls(tuple(sorted(parsed, key=lambda entry: wildcards(entry[0]))))
+
+    def with_hints(
+        self, sets: tuple[tuple[Step, ...], ...], set_names: bool, notations: bool, free_text: bool = False
+    ) -> Rules:
+        """These rules, and for paths without one: arrays that are sets by path or by name, other notations of a value,
+        and case and punctuation of what is free text by its name."""
+        by_path = (*self.by_path, *((path, _SET) for path in sets))
+        return replace(self, by_path=by_path, set_names=set_names, notations=notations, free_text=free_text)
 
     def at(self, path: Path) -> JsonRule:
         return next((rule for pattern, rule in self.by_path if fits(pattern, path)), _PLAIN)
@@ -58,10 +79,11 @@ def differences(teacher: Any, student: Any, rules: Rules, path: Path = ()) -> It
         for key in [*teacher, *(key for key in student if key not in teacher)]:
             yield from _member(teacher, student, key, rules, path)
     elif isinstance(teacher, list) and isinstance(student, list):
-        each = _unordered if rule.compare == "unordered" else _ordered
+        by_name = rule is _PLAIN and rules.set_names and _is_named_set(teacher, student, path)
+        each = _unordered if by_name or rule.compare == "unordered" else _ordered
         yield from each(teacher, student, rules, path)
     else:
-        same = _equal(teacher, student, rule)
+        same = _equal(teacher, student, rule) or (rule is _PLAIN and _otherwise_equal(teacher, student, rules, path))
         yield None if same else Difference(render_path(path), render(teacher), render(student))
 
 
@@ -137,6 +159,21 @@ def _equal(teacher: Any, student: Any, rule: JsonRule) -> bool:
     if isinstance(teacher, Decimal) and isinstance(student, Decimal):
         return teacher == student or _close(teacher, student, rule)
     return freeze(teacher) == freeze(student)
+
+
+def _is_named_set(teacher: list[Any], student: list[Any], path: Path) -> bool:
+    named = bool(path) and isinstance(path[-1], str) and path[-1].lower() in _SET_NAMES
+    return named and all(
+        all(isinstance(item, str) for item in side) and len(set(side)) == len(side) for side in (teacher, student)
+    )
+
+
+def _otherwise_equal(teacher: Any, student: Any, rules: Rules, path: Path) -> bool:
+    if isinstance(teacher, str) and isinstance(student, str):
+        free = rules.free_text and bool(path) and path[-1] in _FREE_NAMES
+        return (rules.notations and same_value(teacher, student)) or (free and same_text(teacher, student))
+    numbers = isinstance(teacher, Decimal) and isinstance(student, Decimal)
+    return rules.notations and numbers and rounded(teacher, student)
 
 
 def _texts_equal(teacher: str, student: str, rule: JsonRule) -> bool:

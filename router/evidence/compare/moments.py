@@ -61,12 +61,10 @@ def _time(text: str) -> tuple[str, int] | None:
 
 
 def _date(text: str) -> tuple[str, int] | None:
-    match = next(
-        (found for form in (_YEAR_FIRST, _DOTTED, _DAY_FIRST, _MONTH_FIRST) if (found := form.match(text))), None
-    )
-    if match is None:
+    forms = (form.match(text) for form in (_YEAR_FIRST, _DOTTED, _DAY_FIRST, _MONTH_FIRST))
+    found = next((match.groupdict() for match in forms if match), None)
+    if found is None:
         return None
-    found = match.groupdict()
     month = int(found["month"]) if "month" in found else _MONTH.get(found["name"], 0)
     try:
         return ("date", date(int(found["year"]), month, int(found["day"])).toordinal())

@@ -1,7 +1,7 @@
 """Texts in sentences: cheap checks first, and a judge for what they leave open.
 
-Clearly the same: the words that say something are the same, in the same order (`words.plainly_same`). Clearly broken:
-another language, a fraction of the length, a loop, a refusal on one side, or one sentence with another number, name or
+Clearly the same: the words that say something are the same, in the same order (`words.plainly_same`), or the same
+bullet points in another order, where the request speaks of none. Clearly broken: another language, a fraction of the length, a loop, a refusal on one side, or one sentence with another number, name or
 negation. What is neither goes to the judge; without one it counts as a harmful difference, because a paraphrase and a
 mistake look alike from here. The cheap checks are symmetric: they do not know which side is right.
 """
@@ -9,6 +9,7 @@ mistake look alike from here. The cheap checks are symmetric: they do not know w
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, Literal
 from router.evidence.compare.base import Answer, Comparator, Services, Verdict, agree, differ, side_by_side
 from router.evidence.compare.language import other_language
 from router.evidence.compare.outcomes import declines
+from router.evidence.compare.requests import wants_order
 from router.evidence.compare.text import normalise
 from router.evidence.compare.words import COMPARED, Words, plainly_same, similarity
 
@@ -27,6 +29,7 @@ MUCH_SHORTER = 0.2
 LONG = 40  # words from which the length says something
 LOOP = 12  # words in a row that a text repeats
 LOOP_SHARE = 0.5
+_POINT = re.compile(r"^[ \t]*[-*•][ \t]+(?P<text>.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Checked:
 class Prose:
     judge: Comparator | None = None
     name: str = "prose"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:
         return not (teacher.called or student.called)
@@ -52,6 +55,8 @@ class Prose:
     ) -> Verdict:
         found = await asyncio.to_thread(check, teacher.text, student.text)
         if found.finding == "same":
+            return agree(self)
+        if not wants_order(request) and await asyncio.to_thread(_same_points, teacher.text, student.text):
             return agree(self)
         if found.finding == "unclear" and self.judge is not None:
             return await self.judge.compare(request, teacher, student, services)
@@ -77,6 +82,16 @@ def check(teacher: str, student: str) -> Checked:
     if plainly_same(theirs, ours):
         return Checked("same", "", 1.0)
     return Checked("unclear", "not plainly the same", score)
+
+
+def _same_points(teacher: str, student: str) -> bool:
+    """The same bullet points in another order, and the same words around them; numbered points have an order."""
+    theirs, ours = (sorted(normalise(point) for point in _POINT.findall(text)) for text in (teacher, student))
+    return (
+        len(theirs) > 1
+        and theirs == ours
+        and normalise(_POINT.sub("•", teacher)) == normalise(_POINT.sub("•", student))
+    )
 
 
 def _refusal(teacher: str, student: str) -> str | None:

@@ -1,7 +1,8 @@
 """Python code as a syntax tree in canonical form.
 
-Layout, comments, docstrings, annotations of functions, the names of local variables and what stands behind
-`if __name__ == "__main__":` do not count.
+Layout, comments, docstrings, annotations of functions, the names of local variables, whether a module or a name of it
+is imported, and what stands behind `if __name__ == "__main__":` do not count; unless the request asks for annotations
+(they are compared) or docstrings (that there is one).
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ def is_program(text: str) -> bool:
     return tree is not None and any(isinstance(node, _SAYS_SOMETHING) for node in tree.body)
 
 
-def canonical(code: str) -> str | None:
+def canonical(code: str, annotations: bool = False, docstrings: bool = False) -> str | None:
     """A text that is equal for code of one form; None for what is no Python, or longer than `LONGEST`."""
     tree = _parse(code)
     if tree is None:
         return None
     try:
-        return ast.dump(_Canonical().visit(tree))
+        return ast.dump(_Canonical(annotations, docstrings).visit(tree))
     except _UNREADABLE:
         return None
 
@@ -64,10 +65,30 @@ def _dedented(code: str) -> str:
 
 
 class _Canonical(ast.NodeTransformer):
+    def __init__(self, annotations: bool, docstrings: bool) -> None:
+        self.annotations, self.docstrings = annotations, docstrings
+        self.imported: dict[str, str] = {}
+
     def visit_Module(self, node: ast.Module) -> ast.AST:
         node.body = [each for each in node.body if not _is_main_guard(each)]
         node.type_ignores = []
-        return self._without_docstring(node)
+        self.imported, modules = _imported(node)
+        if self.imported:
+            node.body = [each for each in node.body if not _is_plain_import(each)]
+        self._without_docstring(node)
+        node.body[:0] = [ast.Import(names=[ast.alias(name=name)]) for name in sorted(modules)]
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A name that was imported, by its whole path."""
+        path = self.imported.get(node.id)
+        return ast.Name(id=path, ctx=node.ctx) if path else node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Name) and node.value.id.split(".")[0] in self.imported.values():
+            return ast.Name(id=f"{node.value.id}.{node.attr}", ctx=node.ctx)
+        return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return self._without_docstring(node)
@@ -79,14 +100,16 @@ class _Canonical(ast.NodeTransformer):
         return self._function(node)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
-        node.annotation = None
-        return node
+        if not self.annotations:
+            node.annotation = None
+        return self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import) -> list[ast.Import]:
         return [ast.Import(names=[name]) for name in sorted(node.names, key=lambda alias: alias.name)]
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
-        node.returns = None
+        if not self.annotations:
+            node.returns = None
         node.type_comment = None
         new = _new_names(node)
         for each in ast.walk(node):
@@ -96,8 +119,54 @@ class _Canonical(ast.NodeTransformer):
 
     def _without_docstring(self, node: _Body) -> ast.AST:
         if node.body and _is_text(node.body[0]):
-            node.body = node.body[1:] or [ast.Pass()]
+            kept = [ast.Expr(ast.Constant("documented"))] if self.docstrings else []
+            node.body = [*kept, *(node.body[1:] or [ast.Pass()])]
         return self.generic_visit(node)
+
+
+def _imported(module: ast.Module) -> tuple[dict[str, str], set[str]]:
+    """The path behind each name that the module imports, and the modules; none where a name means anything else too."""
+    plain = [statement for statement in module.body if _is_plain_import(statement)]
+    paths: list[tuple[str, str]] = []
+    modules: set[str] = set()
+    for statement in plain:
+        match statement:
+            case ast.Import(names=aliases):
+                modules.update(alias.name for alias in aliases)
+                paths += [(alias.asname or alias.name, alias.name) for alias in aliases]
+            case ast.ImportFrom(module=source, names=aliases):
+                modules.add(str(source))
+                paths += [(alias.asname or alias.name, f"{source}.{alias.name}") for alias in aliases]
+    known = {id(statement) for statement in plain}
+    bound = {name for node in ast.walk(module) if id(node) not in known for name in _binds(node)}
+    names = dict(paths)
+    return ({}, set()) if bound & names.keys() or len(names) < len(paths) else (names, modules)
+
+
+def _is_plain_import(node: ast.stmt) -> bool:
+    """From another package, by name; `import a.b` binds `a`, and is left as it is."""
+    if isinstance(node, ast.Import):
+        return all("." not in alias.name or alias.asname for alias in node.names)
+    named = isinstance(node, ast.ImportFrom) and not node.level and node.module != "__future__"
+    return named and all(alias.name != "*" for alias in node.names)
+
+
+def _binds(node: ast.AST) -> tuple[str, ...]:
+    """The names that a node gives a meaning to."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return (name,)
+        case ast.arg(arg=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return (name,)
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            return (name,)
+        case ast.MatchMapping(rest=str(name)):
+            return (name,)
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+            return tuple(alias.asname or alias.name.split(".")[0] for alias in aliases)
+        case ast.Global(names=names) | ast.Nonlocal(names=names):
+            return tuple(names)
+    return ()
 
 
 def _new_names(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, str]:

@@ -140,8 +140,7 @@ def nearly(left: Quantity, right: Quantity) -> bool:
     """One is the other rounded to at least two significant digits, in the same unit or with one left out."""
     if left.unit and right.unit and left.unit != right.unit:
         return False
-    coarse, fine = sorted((left.value, right.value), key=_places)
-    short = QUIET.normalize(coarse)
+    short, fine = sorted((QUIET.normalize(side.value) for side in (left, right)), key=_places)
     return len(short.as_tuple().digits) >= 2 and _round(fine, _places(short)) == short
 
 

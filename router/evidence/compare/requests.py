@@ -19,6 +19,11 @@ _EXACT_FORM = re.compile(
     r"|letter only)\b|yyyy|dd[./-]mm|hh:",
     re.IGNORECASE,
 )
+_EXACT_VALUES = re.compile(
+    r"\b(?:exact(?:ly)?|verbatim|as (?:is|written)|format(?:ted)?|pattern|regexp?|digits|spaces?|seconds|utc|e\.?164"
+    r"|upper ?-?case|lower ?-?case|capital(?:s|i[sz]e\w*| letters)|decimals?|round(?:ed)?)\b|yyyy|hh:",
+    re.IGNORECASE,
+)
 _ORDER = re.compile(
     r"\b(?:order(?! (?:does|is|of) (?:not|no|irrelevant|free)\b)(?:ed|ing)?|rank\w*|sort\w*|sequen\w*|steps?"
     r"|priorit\w*|chronolog\w*|alphabet\w*|ascend\w*|descend\w*|first|second|last|then|next|before|after|each|every"
@@ -77,6 +82,11 @@ def wishes(request: Mapping[str, Any]) -> str:
 def wants_exact_form(request: Mapping[str, Any]) -> bool:
     """A program seems to read the answer: another notation of the same thing is then no answer."""
     return _EXACT_FORM.search(wishes(request)) is not None
+
+
+def wants_exact_values(request: Mapping[str, Any]) -> bool:
+    """The request says how a value inside JSON or a call is to be written: "YYYY-MM-DD", "without spaces"."""
+    return _EXACT_VALUES.search(wishes(request)) is not None
 
 
 def wants_order(request: Mapping[str, Any]) -> bool:

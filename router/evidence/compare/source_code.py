@@ -1,7 +1,8 @@
 """Code in answers: the fenced blocks are taken out, parsed, and equal where they have one form.
 
-Python is compared as a syntax tree without comments, docstrings and the annotations of functions, JSON as a value, and
-any other language as its tokens without comments. Nothing is run: two programs that do the same in another way differ.
+Python is compared as a syntax tree without comments, docstrings and the annotations of functions (unless the request
+asks for them), JSON as a value, and any other language as its tokens without comments. Nothing is run: two programs
+that do the same in another way differ.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from rapidfuzz.distance import Indel
 
 from router.evidence.compare import json_tree, python_tree
 from router.evidence.compare.base import Answer, Verdict, agree, differ, side_by_side
-from router.evidence.compare.requests import json_format
+from router.evidence.compare.requests import json_format, wishes
 from router.evidence.compare.text import normalise
 
 COMPARED = 5_000  # tokens whose order makes the score
@@ -48,6 +49,11 @@ _NAMES = {
     "mysql": "sql",
     "sqlite": "sql",
 }
+_ANNOTATIONS = re.compile(r"\b(?:type[- ]?hint\w*|annotat\w+|typed|type-?safe|mypy|pyright)\b", re.IGNORECASE)
+_DOCSTRINGS = re.compile(r"\b(?:doc[- ]?strings?)\b", re.IGNORECASE)
+_EITHER_QUOTE = ("javascript", "typescript", "jsx", "tsx", "css", "scss")
+_PLAIN_STRING = re.compile(r"'([^'\"\\\n]*)'\Z")
+_ACROSS_LINES = re.compile(r"<<|\\\n")  # here-documents, continued lines: the white space of a line counts
 _HASH = ("ruby", "perl", "r")
 _LINE_MATTERS = ("python", "yaml", "makefile", "dockerfile", "toml", "sh")
 # What is not closed goes on to the end of its line or of the text: each character is looked at once.
@@ -70,7 +76,7 @@ class Block:
 @dataclass(frozen=True, slots=True)
 class SourceCode:
     name: str = "code"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:
         """Code makes up a good part of an answer, by characters; whoever gave it."""
@@ -88,7 +94,9 @@ class SourceCode:
             return differ(self, "code", f"the {side}'s answer has no code; " + _texts(teacher, student))
         mains = main(theirs), main(ours)
         spoken = mains[0].language or mains[1].language  # one side may leave it out
-        return self._verdict(*(Read.of(Block(block.language or spoken, block.code)) for block in mains))
+        asked = wishes(request)
+        wanted = _ANNOTATIONS.search(asked) is not None, _DOCSTRINGS.search(asked) is not None
+        return self._verdict(*(Read.of(Block(block.language or spoken, block.code), *wanted) for block in mains))
 
     def _verdict(self, theirs: Read, ours: Read) -> Verdict:
         checks = {}
@@ -99,7 +107,7 @@ class SourceCode:
         sides = (("teacher", theirs), ("student", ours))
         told = [f"{side}: not valid {read.block.language}" for side, read in sides if read.valid is False]
         told.append(side_by_side(theirs.block.code, ours.block.code))
-        left, right = (_tokens(read.block)[:COMPARED] for read in (theirs, ours))
+        left, right = (tokens(read.block)[:COMPARED] for read in (theirs, ours))
         return differ(self, "code", "; ".join(told), Indel.normalized_similarity(left, right), checks=checks)
 
 
@@ -112,9 +120,10 @@ class Read:
     valid: bool | None
 
     @classmethod
-    def of(cls, block: Block) -> Read:
+    def of(cls, block: Block, annotations: bool = False, docstrings: bool = False) -> Read:
         """The language counts where an answer names it; where not, Python and JSON are tried."""
-        tree = python_tree.canonical(block.code) if block.language in ("", "python") else None
+        is_python = block.language in ("", "python")
+        tree = python_tree.canonical(block.code, annotations, docstrings) if is_python else None
         if tree is not None:
             return cls(block, ("python", tree), True)
         parsed = json_tree.parse(block.code) if block.language in ("", "json") else None
@@ -122,7 +131,7 @@ class Read:
             return cls(block, ("json", json_tree.freeze(parsed.value)), True)
         known = block.language == "json" or (block.language == "python" and len(block.code) <= python_tree.LONGEST)
         valid = False if known else None
-        return cls(block, (block.language, tuple(_tokens(block))), valid)
+        return cls(block, (block.language, tuple(tokens(block))), valid)
 
 
 def blocks(text: str) -> list[Block]:
@@ -148,16 +157,26 @@ def _language(info: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _tokens(block: Block) -> list[str]:
-    """The tokens without comments; the lines, where the layout matters."""
+def tokens(block: Block) -> list[str]:
+    """The tokens without comments and a semicolon at the end; the lines, where the layout matters."""
     if block.language in _LINE_MATTERS:
-        lines = (line.rstrip() for line in block.code.split("\n"))
+        loose = block.language == "sh" and not _ACROSS_LINES.search(block.code) and not _open_quote(block.code)
+        lines = (line.strip() if loose else line.rstrip() for line in block.code.split("\n"))
         return [line for line in lines if line and not line.lstrip().startswith("#")]
     pattern = _HASH_TOKENS if block.language in _HASH else _SQL_TOKENS if block.language == "sql" else _SLASH_TOKENS
-    tokens = [match.group() for match in pattern.finditer(block.code) if match["comment"] is None]
+    found = [match.group() for match in pattern.finditer(block.code) if match["comment"] is None]
     if block.language == "sql":
-        return [token if token[0] in "\"'" else token.lower() for token in tokens]
-    return tokens
+        found = [token if token[0] in "\"'`" else token.lower() for token in found]
+    if block.language in _EITHER_QUOTE:
+        found = [_PLAIN_STRING.sub(r'"\1"', token) for token in found]
+    while found and found[-1] == ";":
+        found.pop()
+    return found
+
+
+def _open_quote(code: str) -> bool:
+    """A line may end inside a string."""
+    return any(line.count(quote) % 2 for line in code.split("\n") for quote in "'\"")
 
 
 def _texts(teacher: Answer, student: Answer) -> str:

@@ -11,13 +11,13 @@ from collections import Counter
 
 CLOSING = ".,;:!?…。！？、"
 WRAPPERS = frozenset([('"', '"'), ("'", "'"), ("`", "`"), ("*", "*"), ("(", ")"), ("“", "”"), ("‘", "’"), ("«", "»")])
-_APOSTROPHES = str.maketrans("‘’ʼ", "'''")
+APOSTROPHES = str.maketrans("‘’ʼ", "'''")
 PIECE = 512  # NFKC is quadratic in a run of combining marks: pieces keep it linear
 
 
 def normalise(text: str) -> str:
     """NFKC, casefold, single spaces, no punctuation or quotes around the whole; empty only where `text` is blank."""
-    folded = " ".join(_fold(word) for word in text.split()).translate(_APOSTROPHES)
+    folded = " ".join(_fold(word) for word in text.split()).translate(APOSTROPHES)
     return _bare(folded) or folded
 
 

@@ -1,5 +1,8 @@
 """Tool calls as a multiset of (name, arguments): the order of parallel calls and of keys does not count.
 
+Except where a call takes something away (`delete_file`) and another tool is called with one of its values: then which
+comes first decides what is there at the end.
+
 The request's tools say what may be left out: a missing argument has its schema's default, and null for an optional
 argument is a missing one. Arguments are checked against the schema, names against the list. The text beside a call is
 not compared. Where neither side called a tool, the texts are.
@@ -7,20 +10,28 @@ not compared. Where neither side called a tool, the texts are.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from router.evidence.compare import json_tree, schema
 from router.evidence.compare.base import Answer, ToolCall, Verdict, agree, differ, shorten, side_by_side
 from router.evidence.compare.json_diff import Rules, differences
-from router.evidence.compare.requests import tool_schemas
+from router.evidence.compare.requests import tool_schemas, wants_exact_values, wants_order
+from router.evidence.compare.schema_hints import sets, with_defaults
 from router.evidence.compare.text import normalise
 
 SHOWN = 3
 MATCHED = 64  # calls without an equal one that are matched by the rules, one by one
+
+_TAKES_AWAY = re.compile(
+    r"(?:\w*_)?(?:delete|remove|drop|clear|reset|cancel|close|stop|move|rename|purge|archive|revoke|disable|terminate)",
+    re.IGNORECASE,
+)
 
 Tools = Mapping[str, Mapping[str, Any] | None]
 
@@ -34,6 +45,13 @@ class _Call:
     fault: str
 
     @property
+    def values(self) -> frozenset[Any]:
+        """The texts and numbers among the arguments."""
+        given = self.value.value if self.value else None
+        items = given.values() if isinstance(given, dict) else ()
+        return frozenset(item for item in items if isinstance(item, str | Decimal))
+
+    @property
     def key(self) -> tuple[Any, ...]:
         told = json_tree.freeze(self.value.value) if self.value else ("unparsed", self.call.arguments_json)
         return (self.call.name, told)
@@ -43,7 +61,7 @@ class _Call:
 class ToolCalls:
     rules: Mapping[str, Rules] = field(default_factory=lambda: MappingProxyType({}))
     name: str = "tool_calls"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:
         return teacher.called or student.called
@@ -58,45 +76,84 @@ class ToolCalls:
         checks = {}
         if teacher.called and student.called:  # whether a call was due at all, no schema says
             checks = {"teacher_valid": not faults[0], "student_valid": not faults[1]}
-        missing, extra = self._unmatched(theirs, ours)
-        if not missing and not extra and bool(faults[0]) == bool(faults[1]):
+        missing, extra = self._unmatched(request, theirs, ours)
+        moved = "" if missing or extra else _moved(theirs, ours)
+        if not missing and not extra and not moved and bool(faults[0]) == bool(faults[1]):
             return agree(self, checks=checks)
         told = [f"{side}: {fault}" for side, fault in zip(("teacher", "student"), faults, strict=True) if fault]
         if missing or extra:
-            told.append(self._told(missing, extra))
+            told.append(self._told(request, missing, extra))
+        if moved:
+            told.append(moved)
         score = (len(theirs) - len(missing)) / max(len(theirs), len(ours))
         return differ(self, "tool_calls", "; ".join(told), score, checks=checks)
 
-    def _unmatched(self, theirs: list[_Call], ours: list[_Call]) -> tuple[list[_Call], list[_Call]]:
+    def _unmatched(
+        self, request: Mapping[str, Any], theirs: list[_Call], ours: list[_Call]
+    ) -> tuple[list[_Call], list[_Call]]:
         """The calls of each side that the other side did not make: equal ones cancel out, then those alike by rule."""
         missing, extra = _rest(theirs, ours), _rest(ours, theirs)
-        if len(missing) > MATCHED or len(extra) > MATCHED:
+        if not missing or not extra or len(missing) > MATCHED or len(extra) > MATCHED:
             return missing, extra
+        rules = {name: self._rules(request, name) for name in {call.call.name for call in missing}}
         lone = []
         for call in missing:
-            twin = next((n for n, other in enumerate(extra) if self._alike(call, other)), None)
+            twin = next((n for n, other in enumerate(extra) if _alike(call, other, rules[call.call.name])), None)
             if twin is None:
                 lone.append(call)
             else:
                 extra.pop(twin)
         return lone, extra
 
-    def _alike(self, left: _Call, right: _Call) -> bool:
-        if left.call.name != right.call.name or left.value is None or right.value is None:
-            return False
-        rules = self.rules.get(left.call.name, Rules())
-        return all(leaf is None for leaf in differences(left.value.value, right.value.value, rules))
+    def _rules(self, request: Mapping[str, Any], name: str) -> Rules:
+        """The configured rules, and what request and schema leave open."""
+        schemas = tool_schemas(request) or {}
+        ordered = wants_order(request)
+        return self.rules.get(name, Rules()).with_hints(
+            sets=() if ordered else sets(schemas.get(name) or {}),
+            set_names=not ordered,
+            notations=not wants_exact_values(request),
+            free_text=not wants_exact_values(request),
+        )
 
-    def _told(self, missing: list[_Call], extra: list[_Call]) -> str:
+    def _told(self, request: Mapping[str, Any], missing: list[_Call], extra: list[_Call]) -> str:
         if len(missing) == len(extra) == 1 and missing[0].call.name == extra[0].call.name:
-            return f"{missing[0].call.name} {self._argument_difference(missing[0], extra[0])}"
+            name = missing[0].call.name
+            return f"{name} {_argument_difference(missing[0], extra[0], self._rules(request, name))}"
         return f"teacher: {_list(missing)} student: {_list(extra)}"
 
-    def _argument_difference(self, teacher: _Call, student: _Call) -> str:
-        if teacher.value is None or student.value is None:
-            return side_by_side(teacher.call.arguments_json, student.call.arguments_json)
-        leaves = differences(teacher.value.value, student.value.value, self.rules.get(teacher.call.name, Rules()))
-        return "; ".join([str(leaf) for leaf in leaves if leaf is not None][:SHOWN])
+
+def _alike(left: _Call, right: _Call, rules: Rules) -> bool:
+    if left.call.name != right.call.name or left.value is None or right.value is None:
+        return False
+    return all(leaf is None for leaf in differences(left.value.value, right.value.value, rules))
+
+
+def _argument_difference(teacher: _Call, student: _Call, rules: Rules) -> str:
+    if teacher.value is None or student.value is None:
+        return side_by_side(teacher.call.arguments_json, student.call.arguments_json)
+    leaves = differences(teacher.value.value, student.value.value, rules)
+    return "; ".join([str(leaf) for leaf in leaves if leaf is not None][:SHOWN])
+
+
+def _moved(theirs: list[_Call], ours: list[_Call]) -> str:
+    """What was taken away and touched in another order; "" where nothing was."""
+    if len(theirs) > MATCHED or [call.key for call in theirs] == [call.key for call in ours]:
+        return ""
+    left, right = ([call.call.name for call in side if _bound(call, side)] for side in (theirs, ours))
+    return (
+        "" if left == right else f"another order: teacher {', '.join(left[:SHOWN])} student {', '.join(right[:SHOWN])}"
+    )
+
+
+def _bound(call: _Call, calls: list[_Call]) -> bool:
+    """Its place counts: it or one of another tool takes something away, and they share a value."""
+    return any(
+        other.call.name != call.call.name
+        and (_TAKES_AWAY.match(call.call.name) or _TAKES_AWAY.match(other.call.name))
+        and call.values & other.values
+        for other in calls
+    )
 
 
 def _read(call: ToolCall, tools: Tools | None) -> _Call:
@@ -113,25 +170,6 @@ def _read(call: ToolCall, tools: Tools | None) -> _Call:
     broken = schema.problem(parsed.value, wanted)
     filled = json_tree.Parsed(with_defaults(parsed.value, wanted))
     return _Call(call, filled, f"{call.name} {broken}" if broken else "")
-
-
-def with_defaults(value: Any, wanted: Mapping[str, Any], depth: int = 0) -> Any:
-    """`value` with what its schema's `properties` say of arguments that are not there. `$ref` is not followed."""
-    properties, required = wanted.get("properties"), wanted.get("required")
-    if not isinstance(value, dict) or not isinstance(properties, Mapping) or depth > json_tree.MAX_DEPTH:
-        return value
-    needed = required if isinstance(required, list) else []
-    filled = dict(value)
-    for name, below in properties.items():
-        if not isinstance(below, Mapping):
-            continue
-        if filled.get(name) is None and name not in needed and "default" not in below:
-            filled.pop(name, None)
-        elif name not in filled and "default" in below:
-            filled[name] = json_tree.of(below["default"])
-        elif name in filled:
-            filled[name] = with_defaults(filled[name], below, depth + 1)
-    return filled
 
 
 def _fault(calls: list[_Call]) -> str:

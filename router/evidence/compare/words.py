@@ -33,6 +33,8 @@ _SAYS_NOTHING = (
     "very really quite please sure certainly of course der die das den dem des ein eine einen einem einer ist sind "
     "le la les un une des est sont el los las una es son lo gli i uno"
 )
+_NEGATED = {"can": "can", "won": "will", "shan": "shall"}  # the stem before 't, where it is not all but its n
+_ENDINGS = {"m": "am", "re": "are", "ve": "have", "ll": "will"}
 _NEGATIONS = frozenset(_NOT.split())
 _FILLERS = frozenset(_SAYS_NOTHING.split())
 _NAME = re.compile(r"(?<![.!?:\n*#\"“(>-])(?<![.!?:*\-]\s)(?<=\s)([A-ZÀ-ÖØ-ÞΑ-ΩА-Я][^\W\d_]+)")
@@ -50,8 +52,15 @@ class Words:
 
     @cached_property
     def content(self) -> list[str]:
-        """The words without those that say nothing of their own."""
-        return [word for word in self.folded if word not in _FILLERS]
+        """The words without those that say nothing of their own, contractions written out."""
+        full = (part for word in self.folded for part in _written_out(word))
+        return [word for word in full if word not in _FILLERS]
+
+    @cached_property
+    def marks(self) -> list[str]:
+        """What another order would connect otherwise: words with a capital or a digit, in their order, folded."""
+        every = (word for word in _WORD.findall(self.text) if word[0].isupper() or any(map(str.isdigit, word)))
+        return [folded for folded in map(_plain, every) if folded not in _FILLERS]
 
     @cached_property
     def numbers(self) -> Counter[str]:
@@ -60,7 +69,7 @@ class Words:
 
     @cached_property
     def negations(self) -> int:
-        return sum(word in _NEGATIONS or word.endswith("n't") for word in self.folded)
+        return sum(part in _NEGATIONS for word in self.folded for part in _written_out(word))
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -81,6 +90,8 @@ def plainly_same(left: str | Words, right: str | Words) -> bool:
         return False
     if ours.content == theirs.content:
         return True
+    if ours.marks != theirs.marks:
+        return False
     return len(ours.content) >= 20 and _order(ours.content, theirs.content) >= 0.9
 
 
@@ -93,6 +104,18 @@ def _order(left: list[str], right: list[str]) -> float:
     if len(left) > COMPARED:  # a bag of so many equal words in another order: not looked at
         return 0.0
     return Indel.normalized_similarity(left, right)
+
+
+def _written_out(word: str) -> tuple[str, ...]:
+    """don't: do not. What ends in 's is left: it is, it has, or whose."""
+    if word == "cannot":
+        return ("can", "not")
+    stem, apostrophe, rest = word.partition("'")
+    if not apostrophe:
+        return (word,)
+    if rest == "t" and stem.endswith("n"):
+        return (_NEGATED.get(stem, stem.removesuffix("n")), "not")
+    return (stem, _ENDINGS[rest]) if rest in _ENDINGS else (word,)
 
 
 def _plain(word: str) -> str:

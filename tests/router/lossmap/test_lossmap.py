@@ -17,7 +17,7 @@ from router.lossmap.outcome import is_ambiguous, is_excused, is_loss
 from router.lossmap.title import title
 from router.record.row import VERSION, DecisionRow, RowCharge
 from tests.router.lossmap.made import STUDENT_NANO, TEACHER_NANO, answer, made, route_traffic
-from tests.support.pairs import pair
+from tests.support.pairs import STUDENT_VERSION, pair
 
 MODELS = ("teacher", "student")
 DAY_S = 86_400
@@ -93,12 +93,20 @@ def test_of_an_escalation_the_student_has_been_paid_already() -> None:
 
 def test_pairs_that_say_nothing_of_the_student_are_left_out_and_counted() -> None:
     usual = route_traffic(60)
-    failed = [made(1000 + n, teacher=answer(error="status 500"), student_version="s1") for n in range(3)]
+    failed = [made(1000 + n, teacher=answer(error="status 500"), student_version=STUDENT_VERSION) for n in range(3)]
     other = [made(2000 + n, student=answer().model_copy(update={"model": "another"})) for n in range(2)]
     older = [made(n, student_version="s0", time=1.0) for n in range(3000, 3004)]
-    found = map_of([*failed, *usual, *other, *older])
+    targeted = [
+        made(n).model_copy(update={"audit_probability": 0.0, "sample": "escalation"}) for n in range(4000, 4005)
+    ]
+    found = map_of([*failed, *usual, *other, *older, *targeted])
     assert found.pairs == 60
-    assert found.left_out == {"teacher failed": 3, "other models": 2, "earlier versions of the student": 4}
+    assert found.left_out == {
+        "teacher failed": 3,
+        "other models": 2,
+        "earlier versions of the student": 4,
+        "targeted while audit.rate was 0": 5,
+    }
     assert {"3 pairs are left out: teacher failed."} <= set(show.head(found))
 
 

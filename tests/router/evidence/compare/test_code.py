@@ -162,3 +162,58 @@ def test_a_test_command_that_is_not_there_says_so() -> None:
 def test_code_that_never_ends_fails_at_the_time_limit() -> None:
     verdict = by_test(fenced(ADDS), fenced("while True:\n    pass"), "import answer", timeout_s=2, cpu_s=60)
     assert verdict.preferred == "teacher" and "longer than 2 s" in verdict.diff
+
+
+def asked(text: str, teacher: str, student: str) -> Verdict:
+    request = {"messages": [{"role": "user", "content": text}]}
+    return compare(request, Answer(fenced(teacher)), Answer(fenced(student)))
+
+
+def test_type_hints_and_docstrings_count_where_they_were_asked_for() -> None:
+    hinted = "def add(a: int, b: int) -> int:\n    total = a + b\n    return total\n"
+    other = hinted.replace("-> int", "-> str")
+    told = 'def add(a, b):\n    """Adds."""\n    total = a + b\n    return total\n'
+    for student in (ADDS, other):
+        assert asked("Write it.", hinted, student).same
+        assert asked("Add type hints.", hinted, student).harm
+    assert asked("Write it.", told, ADDS).same
+    assert asked("Add a docstring.", told, ADDS).harm
+    assert asked("Add a docstring.", told, told.replace("Adds.", "The sum.")).same
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "same"),
+    [
+        ("from math import sqrt\nx = sqrt(2)", "import math\nx = math.sqrt(2)", True),
+        ("import math as m\nx = m.sqrt(2)", "import math\nx = math.sqrt(2)", True),
+        ("from math import sqrt as root\nx = root(2)", "from math import sqrt\nx = sqrt(2)", True),
+        ("from math import sqrt\nx = sqrt(2)", "from cmath import sqrt\nx = sqrt(2)", False),
+        ("from math import sqrt\nx = sqrt(2)", "import math\nx = math.cbrt(2)", False),
+        ("from math import sqrt\nx = sqrt(2)", "x = sqrt(2)", False),
+        ("import math\ndef f(math):\n    return math.pi", "from math import pi\ndef f(math):\n    return pi", False),
+        (
+            "from math import sqrt\ndef f():\n    from cmath import sqrt\n    return sqrt(2)",
+            "import math\ndef f():\n    from cmath import sqrt\n    return math.sqrt(2)",
+            False,
+        ),
+    ],
+)
+def test_how_a_name_is_imported_does_not_count_and_what_is_imported_does(
+    teacher: str, student: str, same: bool
+) -> None:
+    assert python(teacher, student).same == python(student, teacher).same == same
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "same"),
+    [
+        (fenced("f('a');", "js"), fenced('f("a")', "js"), True),
+        (fenced("f('\"');", "js"), fenced('f("\'");', "js"), False),
+        (fenced("SELECT a FROM t;", "sql"), fenced("select a from t", "sql"), True),
+        (fenced("if a; then\n  b\nfi", "sh"), fenced("if a; then\n    b\nfi", "bash"), True),
+        (fenced("cat <<X\n  b\nX", "sh"), fenced("cat <<X\nb\nX", "sh"), False),
+        (fenced("echo 'a\n  b'", "sh"), fenced("echo 'a\nb'", "sh"), False),
+    ],
+)
+def test_quotes_and_layout_count_only_where_the_language_says_so(teacher: str, student: str, same: bool) -> None:
+    assert judge(teacher, student).same == judge(student, teacher).same == same

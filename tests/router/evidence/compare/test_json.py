@@ -160,3 +160,102 @@ def test_an_unordered_array_equals_its_permutations(arrays: tuple[list[Any], lis
     rules = Rules.of({"$": JsonRule(compare="unordered")})
     ours, theirs = map(json_tree.of, arrays)
     assert all(leaf is None for leaf in differences(ours, theirs, rules))
+
+
+def extracted(asked: str, teacher: str, student: str, schema: dict[str, Any] | None = None) -> list[bool]:
+    wanted = {"type": "json_schema", "json_schema": {"schema": schema}} if schema else {"type": "json_object"}
+    request = {"messages": [{"role": "user", "content": asked}], "response_format": wanted}
+    pairs = ((teacher, student), (student, teacher))
+    return [compare(request, Answer(left), Answer(right)).same for left, right in pairs]
+
+
+OPTIONAL = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "nick": {"type": ["string", "null"]},
+        "level": {"type": "integer", "default": 1},
+        "codes": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+        "steps": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["name"],
+}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [
+        ('{"name": "Ida", "nick": null}', '{"name": "Ida"}'),
+        ('{"name": "Ida", "level": 1}', '{"name": "Ida"}'),
+        ('{"name": "Ida", "codes": ["x", "y"]}', '{"name": "Ida", "codes": ["y", "x"]}'),
+    ],
+)
+def test_what_the_schema_leaves_open_is_no_difference(teacher: str, student: str) -> None:
+    assert extracted("Who is it?", teacher, student, OPTIONAL) == [True, True]
+    assert extracted("Who is it?", teacher, student) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("asked", "teacher", "student"),
+    [
+        ("Who is it?", '{"name": "Ida", "level": 2}', '{"name": "Ida"}'),
+        ("Who is it?", '{"name": "Ida", "steps": ["x", "y"]}', '{"name": "Ida", "steps": ["y", "x"]}'),
+        ("Who is it? Sort the codes.", '{"name": "I", "codes": ["x", "y"]}', '{"name": "I", "codes": ["y", "x"]}'),
+    ],
+)
+def test_what_the_schema_does_not_leave_open_is_a_difference(asked: str, teacher: str, student: str) -> None:
+    assert extracted(asked, teacher, student, OPTIONAL) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [
+        ('"2031-02-03T10:00"', '"2031-02-03T10:00:00"'),
+        ('"2031-02-03T10:00:00Z"', '"2031-02-03T10:00:00+00:00"'),
+        ('"2031-02-03T10:00:00Z"', '"2031-02-03T12:00+02:00"'),
+        ('"+43 660 123-4567"', '"+436601234567"'),
+        ('"AT61 1904 3002 3457 3201"', '"AT611904300234573201"'),
+        ("\"select a from t where b = 'X'\"", "\"SELECT a\\nFROM t WHERE b='X';\""),
+        ('"Conan O\'Brien"', '"Conan O’Brien"'),
+        ("0.1428571428", "0.142857"),
+    ],
+)
+def test_two_notations_of_a_value_are_one_unless_the_request_names_the_notation(teacher: str, student: str) -> None:
+    left, right = f'{{"v": {teacher}}}', f'{{"v": {student}}}'
+    assert extracted("Extract it.", left, right) == [True, True]
+    assert extracted("Extract it in the usual format.", left, right) == [False, False]
+    by = configured(mine={"kind": "json", "rules": {"$.v": "exact"}})
+    assert not compare({}, Answer(left), Answer(right), "mine", by).same
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [
+        ('"2031-02-03T10:00"', '"2031-02-03T10:01"'),
+        ('"2031-02-03T10:00"', '"2031-02-03T10:00Z"'),
+        ('"2031-02-03T10:00Z"', '"2031-02-03T10:00+02:00"'),
+        ('"2031-02-33T10:00"', '"2031-02-33T10:00:00"'),
+        ('"+43 660 1234567"', '"+43 660 1234568"'),
+        ('"AT61 1904 3002 3457 3201"', '"AT61 1904 3002 3457 3202"'),
+        ("\"select 'X' from t\"", "\"select 'x' from t\""),
+        ('"Ida Lund"', '"ida lund"'),
+        ("12.99", "12.994"),
+        ("0.142857", "0.142858"),
+        ("100000", "100000.4"),
+    ],
+)
+def test_values_that_only_look_alike_differ(teacher: str, student: str) -> None:
+    assert extracted("Extract it.", f'{{"v": {teacher}}}', f'{{"v": {student}}}') == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "same"),
+    [
+        ("Tag it.", "tags", True),
+        ("Tag it.", "words", False),
+        ("Tag it, the most important first.", "tags", False),
+    ],
+)
+def test_lists_that_are_sets_by_their_name_have_no_order(asked: str, name: str, same: bool) -> None:
+    left, right = f'{{"{name}": ["red", "old"]}}', f'{{"{name}": ["old", "red"]}}'
+    assert extracted(asked, left, right) == [same, same]

@@ -35,6 +35,14 @@ PAIRS = {
     "JSON keys": (json.dumps({f"k{n}": n for n in range(SIZE // 14)}), json.dumps({"k1": 1})),
     "quotes": ("'a" * (SIZE // 2), "a’" * (SIZE // 2)),
     "white space": (" " * SIZE + "x", "\n" * SIZE + "x"),
+    "powers of ten": ("2 × 10^" * (SIZE // 7), "3 × 10⁶" + "⁶" * SIZE),
+    "LaTeX": ("\\frac{1}{" * (SIZE // 9), "\\frac{" + "1" * SIZE + "}{2}"),
+    "number words": ("twenty one " * (SIZE // 11), "seven-" * (SIZE // 6)),
+    "lists": ("a, " * (SIZE // 3), "- a\n" * (SIZE // 4)),
+    "emoji": ("👍" * SIZE, "👎" * SIZE + "x"),
+    "imports": ("```python\n" + "import a\n" * 4_000, "```python\n" + "from a import b\n" * 2_000),
+    "SQL in JSON": (json.dumps(["select " + "a " * 4_000] * 10), json.dumps(["SELECT " + "b " * 4_000] * 10)),
+    "telephone numbers": (json.dumps(["+1" + " 2" * SIZE]), json.dumps(["+1" + " 3" * SIZE])),
     "apologies": ("sorry " * (SIZE // 6), "I'm sorry but " * (SIZE // 14)),
 }
 
@@ -65,3 +73,10 @@ def test_unordered_arrays_without_a_common_element_are_compared() -> None:
     by = configured(mine={"kind": "json", "rules": {"$": "unordered"}})
     left, right = (json.dumps([{"n": n + shift} for n in range(5_000)]) for shift in (0, 5_000))
     asyncio.run(by.compare("mine", {}, Answer(left), Answer(right), Services(nobody)))
+
+
+def test_what_a_long_request_wants_is_found_in_bounded_time() -> None:
+    for text in ("A) x " * (SIZE // 5), "order of " * (SIZE // 9), "1. a\n" * (SIZE // 5), "no " * (SIZE // 3)):
+        asked = {"messages": [{"role": "user", "content": text}]}
+        for teacher, student in (("a", "x y"), ("1", "2"), ("", "x"), ('{"a": "b"}', '{"a": "c"}')):
+            asyncio.run(BUILT_IN.compare("auto", asked, Answer(teacher), Answer(student), Services(nobody)))

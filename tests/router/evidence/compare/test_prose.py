@@ -114,3 +114,25 @@ def test_a_script_is_told_where_there_are_letters_enough(text: str, expected: st
 def test_a_quotation_does_not_make_another_language() -> None:
     english = "The word that the author uses for it is Weltschmerz, and it is not the same as sadness."
     assert other_language(english, english.replace("Weltschmerz", "Fernweh und Heimweh")) is None
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "same"),
+    [
+        ("I don't think that we will find it there today.", "I do not think we'll find it there today.", True),
+        ("I can't think that we will find it there today.", "I can think that we will find it there today.", False),
+        ("To do:\n- buy some bread\n- call Ida", "To do:\n* Call Ida.\n* Buy some bread.", True),
+        ("To do:\n- buy some bread\n- call Ida", "To avoid:\n- call Ida\n- buy some bread", False),
+        ("To do:\n1. buy some bread\n2. call Ida now", "To do:\n1. call Ida now\n2. buy some bread", False),
+    ],
+)
+def test_contractions_and_the_order_of_bullets_do_not_count(teacher: str, student: str, same: bool) -> None:
+    assert judge(teacher, student, "prose").same == judge(student, teacher, "prose").same == same
+
+
+def test_names_that_changed_places_in_a_long_text_are_a_difference() -> None:
+    told = (
+        "On Monday the board of the company decided after a long debate that {} should lead the new plant in the north, "
+        "while the old one, which closes next summer, is left to {} until its last worker has found another place."
+    )
+    assert not judge(told.format("Ida", "Tom"), told.format("Tom", "Ida"), "prose").same

@@ -124,3 +124,44 @@ def test_odd_schemas_of_tools_raise_nothing(parameters: dict[str, Any]) -> None:
     request = {"tools": [{"type": "function", "function": {"name": "weather", "parameters": parameters}}, 3, {}]}
     assert weather('{"b": {"x": null}}', '{"b": {"x": null}}', request).same
     assert not weather('{"b": 1}', '{"b": 2}', request).same
+
+
+FILES = {
+    "messages": [{"role": "user", "content": "Do it."}],
+    "tools": [
+        {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+        for name in ("delete_file", "write_file", "read_file", "find")
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        (("delete_file", '{"path": "a"}'), ("write_file", '{"path": "a"}'), False),
+        (("delete_file", '{"path": "a"}'), ("write_file", '{"path": "b"}'), True),
+        (("read_file", '{"path": "a"}'), ("write_file", '{"path": "a"}'), True),
+        (("delete_file", '{"path": "a", "f": 1}'), ("delete_file", '{"path": "b", "f": 1}'), True),
+    ],
+)
+def test_the_order_of_calls_counts_where_one_takes_away_what_another_touches(
+    first: tuple[str, str], second: tuple[str, str], same: bool
+) -> None:
+    verdict = compare(FILES, calling(first, second), calling(second, first))
+    assert verdict.same == same and ("another order" in verdict.diff) == (not same)
+
+
+@pytest.mark.parametrize(
+    ("asked", "teacher", "student", "same"),
+    [
+        ("Find it.", '{"query": "Red Shoes"}', '{"query": "red shoes"}', True),
+        ("Find it.", '{"id": "Red"}', '{"id": "red"}', False),
+        ("Find it.", '{"query": "red shoes"}', '{"query": "blue shoes"}', False),
+        ("Find it in lower case.", '{"query": "Red Shoes"}', '{"query": "red shoes"}', False),
+    ],
+)
+def test_the_case_of_free_text_does_not_count_unless_the_request_speaks_of_it(
+    asked: str, teacher: str, student: str, same: bool
+) -> None:
+    request = {**FILES, "messages": [{"role": "user", "content": asked}]}
+    assert compare(request, calling(("find", teacher)), calling(("find", student))).same == same
