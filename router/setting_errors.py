@@ -35,6 +35,12 @@ def _message(kind: str, text: str, loc: Location, context: dict[str, Any], schem
         return f"unknown key; known: {known}" if known else "unknown key"
     if kind == "union_tag_invalid":
         return f"unknown kind '{context['tag']}'; known: {context['expected_tags']}"
+    if kind == "union_tag_not_found":
+        return "`kind` is missing: it says which of the blocks this is"
+    if kind == "tuple_type":
+        return "expected a list: [first, second, …]"
+    if kind == "too_short":
+        return f"expected at least {context['min_length']}, not {context['actual_length']}"
     return text.removeprefix("Value error, ")
 
 

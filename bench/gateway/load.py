@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 UPSTREAM_PORTS = (9101, 9102)
 UPSTREAMS = tuple(f"http://127.0.0.1:{port}" for port in UPSTREAM_PORTS)
+READY_S = 5.0
 CHUNKS = 64
 """Deltas per stream."""
 API_KEY = "sk-1234"
@@ -35,7 +38,16 @@ def compile_programs(work: Path) -> None:
 
 def start_upstream(work: Path, core: int) -> subprocess.Popen[bytes]:
     command = ["taskset", "-c", str(core), str(work / "upstream"), *map(str, UPSTREAM_PORTS)]
-    return subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, start_new_session=True)
+    deadline = time.monotonic() + READY_S
+    while True:  # on a busy core it takes a moment until it listens
+        try:
+            socket.create_connection(("127.0.0.1", UPSTREAM_PORTS[0]), timeout=READY_S).close()
+            return process
+        except ConnectionRefusedError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise LoadFailed(f"the mock upstream does not listen at port {UPSTREAM_PORTS[0]}") from None
+            time.sleep(0.01)
 
 
 def set_mock(**knobs: int) -> None:

@@ -28,8 +28,8 @@ from router.runtime import Runtime
 
 router = APIRouter(prefix="/v1/router")
 
-AT_ONCE = 4  # searches of a worker
-AT_ONCE_OF_A_KEY = 8  # running or waiting
+AT_ONCE = 1  # searches of a worker
+AT_ONCE_OF_A_KEY = 4  # running or waiting
 BUSY_S = 1
 ARMS: tuple[Arm, ...] = ("teacher", "student")
 

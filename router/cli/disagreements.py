@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from router.evidence.archive.source import sources
 from router.evidence.read import Evidence
-from router.evidence.records import ArmAnswer, PairRecord
+from router.evidence.records import ArmAnswer, LabelRecord, PairRecord
 from router.evidence.streams import DISAGREEMENTS
 from router.request import texts
 from router.settings import load
@@ -26,12 +27,15 @@ def run_tail(config_path: Path, count: int, follow: bool, *, as_json: bool) -> N
     console = Console()
     evidence = Evidence(load(config_path, upstream_keys=False))
     last, shown = evidence.latest(DISAGREEMENTS, count)
+    labels = {label.id: label for label in sorted(evidence.labels(), key=lambda label: label.time)}
     for data in shown:
-        _show(console, data, as_json)
+        _show(console, data, labels, as_json)
+    if not shown and not as_json:
+        console.print("No disagreement yet.")
     while follow:
         last, fresh = evidence.after(DISAGREEMENTS, last)
         for data in fresh:
-            _show(console, data, as_json)
+            _show(console, data, {}, as_json)
 
 
 def run_stats(config_path: Path, *, as_json: bool) -> None:
@@ -43,6 +47,9 @@ def run_stats(config_path: Path, *, as_json: bool) -> None:
     rows = [dict(zip(COLUMNS, (*cells, n), strict=True)) for cells, n in sorted(counts.items())]
     if as_json:
         print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        print("No pair yet.")
         return
     table = Table(*COLUMNS)
     for row in rows:
@@ -77,7 +84,7 @@ def _verdict(record: PairRecord) -> str:
     return "agree" if record.verdict.same else record.verdict.kind
 
 
-def _show(console: Console, data: bytes, as_json: bool) -> None:
+def _show(console: Console, data: bytes, labels: Mapping[str, LabelRecord], as_json: bool) -> None:
     if as_json:
         print(data.decode())
         return
@@ -88,7 +95,7 @@ def _show(console: Console, data: bytes, as_json: bool) -> None:
         return
     console.print(
         f"{record.id} {printable(record.route)}, {record.sample}, served by the {record.served}, "
-        f"differs in {record.verdict.kind}: {_in_words(record)}",
+        f"differs in {record.verdict.kind}: {_in_words(record, labels.get(record.id))}",
         markup=False,
         highlight=False,
         style="bold",
@@ -97,6 +104,7 @@ def _show(console: Console, data: bytes, as_json: bool) -> None:
         ("prompt", prompt_of(record)),
         ("teacher", said(record.teacher)),
         ("student", said(record.student)),
+        *((("why", record.verdict.diff),) if record.verdict.kind == "comparator_failed" else ()),
     ):
         text = printable(text)
         console.print(
@@ -104,6 +112,8 @@ def _show(console: Console, data: bytes, as_json: bool) -> None:
         )
 
 
-def _in_words(record: PairRecord) -> str:
-    """As it was concluded when the pair was written; labels came later."""
+def _in_words(record: PairRecord, label: LabelRecord | None) -> str:
+    """What a person said, else what was concluded when the pair was written."""
+    if label is not None:
+        return f"{label.label} (human)"
     return f"{record.triage.label} ({record.triage.basis})" if record.triage else "not triaged"

@@ -13,9 +13,11 @@ import redis
 import typer
 
 from router.errors import ConfigError
+from router.evidence.archive.group import DEAD
 from router.evidence.erasing import InSpool, InStreams, Place
 from router.evidence.erasure import ARCHIVES, Subject, Tombstones, bury, load_tombstones, now_s, parse_subject
 from router.evidence.redis import Unreachable, connect_blocking
+from router.evidence.streams import MAX_SHARDS, STREAMS, shard_key
 from router.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -73,12 +75,24 @@ def _places(settings: Settings, client: redis.Redis | None, stores: Sequence[Sto
     config = settings.config.evidence
     places: list[Place] = [InSpool(config.spool_dir, config.spool_max_bytes)]
     if client is not None:
-        places.append(InStreams(client, config.shards, subject))
+        places.append(InStreams(client, max(config.shards, _shards(client)), subject))
     if stores:
         from router.evidence.archive.erase import InArchive
 
         places.extend(map(InArchive, stores))
     return places
+
+
+def _shards(client: redis.Redis) -> int:
+    """How many there are, or were while `evidence.shards` was higher: up to the last one with anything in it."""
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            for shard in range(MAX_SHARDS):
+                pipe.exists(*(shard_key(shard, stream) for stream in (*STREAMS, DEAD)))
+            found = pipe.execute()
+    except Unreachable as error:
+        raise ConfigError(f"redis: no answer: {error}") from error
+    return max((shard + 1 for shard, keys in enumerate(found) if keys), default=0)
 
 
 def _bury_in(stores: Sequence[Store], tombstones: Tombstones) -> Tombstones:

@@ -9,7 +9,7 @@ from pathlib import Path
 from router.errors import ConfigError
 from router.evidence.archive.source import sources
 from router.lossmap import show
-from router.lossmap.html import write_html
+from router.lossmap.html import require_ours, write_html
 from router.lossmap.lossmap import LossMap, build
 from router.report.period import parse_period
 from router.settings import Settings, load
@@ -22,6 +22,8 @@ def run_losses(
     settings = load(config_path, upstream_keys=False)
     if route not in settings.config.routes:
         raise ConfigError(f"unknown route '{route}'; known: {', '.join(settings.config.routes)}")
+    if html is not None:
+        require_ours(html)
     found = loss_map(settings, route, since, archives)
     if html is not None:
         write_html(found, html)

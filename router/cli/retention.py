@@ -119,7 +119,7 @@ def _slice_lines(each: Slice, min_pairs: int) -> Iterator[str]:
         traffic += f" (+{shown.unresolved} without a result, {shown.failed} of them for good)"
     yield f"  {each.name}: {traffic}"
     if not shown.served:
-        yield "    the student answered nothing: nothing was lost"
+        yield "    the student served nothing: nothing to measure; `advise` and `losses` say what it would lose"
         return
     if not shown.enough:
         yield f"    not enough evidence (fewer than {min_pairs} pairs): {_more(each)}"

@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
+from dataclasses import dataclass
+from typing import Any
 
 from router.arm import ArmCall
 from router.evidence.compare.base import Answer, Services
@@ -18,6 +21,7 @@ from router.evidence.records import (
     VerdictRecord,
     arm_answer,
     split_of,
+    users_of,
     verdict_record,
 )
 from router.evidence.retention import LiveRetention
@@ -36,7 +40,7 @@ from router.runtime import RouteRuntime
 
 log = logging.getLogger("distill_router.audit")
 
-USER_FIELDS = ("safety_identifier", "user")
+TELL_EVERY_S = 60.0
 
 
 class Auditor:
@@ -59,6 +63,7 @@ class Auditor:
         self._retention = retention
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[str, int] = {}
+        self._tell_at = 0.0
         self.sampler = Sampler(self._load)
 
     def submit(self, trace: Trace) -> None:
@@ -105,6 +110,8 @@ class Auditor:
         if not self._tasks:
             return
         _, late = await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        if late:
+            log.warning("%d audits were cut short by the end of the gateway", len(late))
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
@@ -132,29 +139,47 @@ class Auditor:
             if noise:
                 self._retention.redrawn(trace, route, None)
             return unasked.result
-        large = len(trace.request.body) > self._pair_max_bytes
-        comparison = Comparison(trace, route, shadow, with_prompt=not large)
-        verdict = await comparison.of(teacher, student)
-        known = teacher.error is None and verdict.kind not in UNDECIDED
-        self._retention.compared(trace, route, float(verdict.harm) if known else None)
-        self._judged(verdict)
-        second = second_verdict = second_student = None
-        unclear = _unclear(triage(verdict, teacher, student))
-        if teacher.error is None and (noise or (unclear and random.random() < route.config.audit.confirm)):
-            second = await self._second(shadow)
-            if second is not None and second.error is None:
-                second_verdict = await comparison.of(teacher, second)
-                second_student = await comparison.of(second, student)
+        comparison = Comparison(trace, route, shadow, with_prompt=not self._is_large(trace))
+        pair = Compared(teacher, student, await comparison.of(teacher, student))
+        self._judged(trace, pair.verdict, shadow)
+        try:
+            await self._ask_again(pair, comparison, route, shadow, noise)
+        finally:  # also where it was cut short: what is known is kept
+            result = self._keep(trace, route, pair, comparison.request, noise)
+        return result
+
+    async def _ask_again(
+        self, pair: Compared, comparison: Comparison, route: RouteRuntime, shadow: Shadow, noise: bool
+    ) -> None:
+        """The teacher's second draw, where one was drawn or only that could tell whose mistake it was."""
+        unclear = _unclear(triage(pair.verdict, pair.teacher, pair.student))
+        wanted = noise or (unclear and random.random() < route.config.audit.confirm)
+        if pair.teacher.error is not None or not wanted:
+            return
+        try:
+            second = await shadow.ask("teacher")
+        except Unasked:  # the pair is kept without it
+            return
+        pair.second = second
+        if second.error is None:
+            pair.second_verdict = await comparison.of(pair.teacher, second)
+            pair.second_student = await comparison.of(second, pair.student)
+
+    def _is_large(self, trace: Trace) -> bool:
+        return len(trace.request.body) > self._pair_max_bytes
+
+    def _keep(self, trace: Trace, route: RouteRuntime, pair: Compared, request: dict[str, Any], noise: bool) -> str:
+        """Count the comparison and write the pair, in one step; "pair", or "too_large"."""
+        teacher, student, verdict = pair.teacher, pair.student, pair.verdict
+        self._retention.compared(trace, route, _harm(verdict) if teacher.error is None else None)
         if noise:
-            told_apart = second_verdict is not None and second_verdict.kind not in UNDECIDED
-            self._retention.redrawn(trace, route, float(second_verdict.harm) if second_verdict and told_apart else None)
-        told = triage(verdict, teacher, student, second_verdict, second_student)
+            self._retention.redrawn(trace, route, _harm(pair.second_verdict))
+        told = triage(verdict, teacher, student, pair.second_verdict, pair.second_student)
         self._show(trace, route, verdict, teacher, told)
-        if large:
+        if self._is_large(trace):
             return "too_large"
         policy = trace.target.policy
         assert trace.arm is not None and trace.sample is not None
-        request = comparison.request
         record = PairRecord(
             id=trace.id,
             time=trace.wall,
@@ -162,7 +187,7 @@ class Auditor:
             route=route.name,
             tenant=trace.request.caller.tenant,
             key=trace.request.caller.name,
-            user=next((user for name in USER_FIELDS if isinstance(user := request.get(name), str)), ""),
+            users=users_of(request),
             stream=trace.request.stream,
             needs=sorted(trace.request.needs),
             policy=policy.kind if policy else "",
@@ -179,9 +204,9 @@ class Auditor:
             teacher=teacher,
             student=student,
             verdict=verdict,
-            second=second,
-            second_verdict=second_verdict,
-            second_student=second_student,
+            second=pair.second,
+            second_verdict=pair.second_verdict,
+            second_student=pair.second_student,
             noise_probability=route.config.audit.second_draw if noise else 0.0,
             triage=told,
             prices={model.name: model.prices_at(trace.wall).usd_per_mtok() for model in (route.teacher, route.student)},
@@ -205,18 +230,20 @@ class Auditor:
             return served, _escalated(trace) or await shadow.ask("student")
         return await shadow.ask("teacher"), served
 
-    async def _second(self, shadow: Shadow) -> ArmAnswer | None:
-        """The teacher asked again; None where that was not possible, and the pair is kept without it."""
-        try:
-            return await shadow.ask("teacher")
-        except Unasked:
-            return None
-
-    def _judged(self, verdict: VerdictRecord) -> None:
+    def _judged(self, trace: Trace, verdict: VerdictRecord, shadow: Shadow) -> None:
         if verdict.kind == "comparator_failed":
-            self._metrics.judge_calls.labels("failed").inc()
-        elif verdict.judged:
-            self._metrics.judge_calls.labels("inconsistent" if verdict.kind == "ambiguous" else "verdict").inc()
+            self._tell(trace, verdict)
+        if shadow.asked_judge:
+            failed = verdict.kind == "comparator_failed"
+            result = "failed" if failed else "inconsistent" if verdict.kind == "ambiguous" else "verdict"
+            self._metrics.judge_calls.labels(result).inc()
+
+    def _tell(self, trace: Trace, verdict: VerdictRecord) -> None:
+        """Why a comparator could not compare: once a minute, as every audit may say the same."""
+        now = time.monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + TELL_EVERY_S
+            log.warning("comparator '%s' failed for %s: %s", verdict.comparator, trace.id, verdict.diff)
 
     def _show(
         self, trace: Trace, route: RouteRuntime, verdict: VerdictRecord, teacher: ArmAnswer, told: Triage | None
@@ -244,6 +271,18 @@ class Auditor:
         self._metrics.pair_teacher_estimate.labels(route.name).inc(estimate / NANO_PER_USD)
 
 
+@dataclass(slots=True)
+class Compared:
+    """Both answers, the verdict, and what the teacher said when it was asked again."""
+
+    teacher: ArmAnswer
+    student: ArmAnswer
+    verdict: VerdictRecord
+    second: ArmAnswer | None = None
+    second_verdict: VerdictRecord | None = None
+    second_student: VerdictRecord | None = None
+
+
 class Comparison:
     """The route's comparator, for the answers to one request; without its prompt where decoding that takes too long."""
 
@@ -265,6 +304,11 @@ class Comparison:
 def _student_broke(trace: Trace, route: RouteRuntime) -> bool:
     """Whether the client got an error, or half an answer, because the student failed."""
     return trace.model is route.student and (trace.broken or trace.outcome == "failed")
+
+
+def _harm(verdict: VerdictRecord | None) -> float | None:
+    """None where nobody knows."""
+    return None if verdict is None or verdict.kind in UNDECIDED else float(verdict.harm)
 
 
 def _unclear(told: Triage | None) -> bool:

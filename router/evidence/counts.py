@@ -70,10 +70,13 @@ class Counts:
         try:
             os.write(descriptor, bytes(_SIZE))  # allocated: a full disk must not show at a store
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            memory = mmap.mmap(descriptor, _SIZE)
             fresh.replace(path)
-            return cls(mmap.mmap(descriptor, _SIZE), descriptor)
+            return cls(memory, descriptor)
         except OSError:
             os.close(descriptor)
+            with contextlib.suppress(OSError):
+                fresh.unlink()
             return cls.nowhere()
 
     @classmethod

@@ -7,6 +7,7 @@ hold no text, and stay.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -17,9 +18,10 @@ import redis
 from router.errors import ConfigError
 from router.evidence.archive.group import DEAD
 from router.evidence.erasure import Subject, Tombstones, who
+from router.evidence.records import USER_FIELDS
 from router.evidence.redis import Unreachable
 from router.evidence.segment import Frame, decode_frames, encode_frames
-from router.evidence.spool import Log, Spool, read_spool
+from router.evidence.spool import ERASING, Log, Spool, create_private, read_spool, write_all
 from router.evidence.streams import AGREEMENTS, DISAGREEMENTS, LABELS, shard_key
 
 PAGE = 500
@@ -59,14 +61,17 @@ class InStreams:
     def __init__(self, client: redis.Redis, shards: int, subject: Subject) -> None:
         self._client = client
         self._shards = range(shards)
-        self._named = _named(subject)
+        self._names = _names(subject)
 
     def pairs(self, tombstones: Tombstones) -> set[str]:
-        found = (who(data) for _, _, data in self._entries(PAIRS) if tombstones.drops_record(data))
-        return {said.id for said in found if said}
+        found = {
+            said.id for _, _, data in self._entries(PAIRS) if tombstones.drops_record(data) and (said := who(data))
+        }
+        return found | {pair for _, _, data in self._entries((DEAD,)) if (pair := self._dead_pair(data, tombstones))}
 
     def erase_labels(self, tombstones: Tombstones, pairs: Collection[str]) -> int:
-        return self._erase((LABELS,), lambda data: _label_goes(data, tombstones, pairs))
+        letters = self._erase((DEAD,), lambda data: self._dead_label_goes(data, tombstones, pairs))
+        return letters + self._erase((LABELS,), lambda data: _label_goes(data, tombstones, pairs))
 
     def erase_pairs(self, tombstones: Tombstones) -> int:
         letters = self._erase((DEAD,), lambda data: self._letter_goes(data, tombstones))
@@ -74,16 +79,41 @@ class InStreams:
 
     def left(self, tombstones: Tombstones, pairs: Collection[str]) -> int:
         labels = sum(_label_goes(data, tombstones, pairs) for _, _, data in self._entries((LABELS,)))
-        letters = sum(self._letter_goes(data, tombstones) for _, _, data in self._entries((DEAD,)))
-        return labels + letters + len(self.pairs(tombstones))
+        letters = sum(
+            self._letter_goes(data, tombstones) or self._dead_label_goes(data, tombstones, pairs)
+            for _, _, data in self._entries((DEAD,))
+        )
+        alive = sum(tombstones.drops_record(data) for _, _, data in self._entries(PAIRS))
+        return labels + letters + alive
 
     def _letter_goes(self, data: bytes, tombstones: Tombstones) -> bool:
-        letter: dict[str, Any] = msgspec.json.decode(data)
-        record = str(letter["record"])
-        known = who(record.encode())
-        if known is not None:
-            return tombstones.drops(known.key, known.user, known.time)
-        return any(named in record for named in self._named)
+        """Whether the dead record, of whatever stream, was said by the erased: a time that is none counts as the time
+        at which the record was buried."""
+        letter = _letter(data)
+        if letter is None:
+            return False
+        known = who(letter.record.encode("utf-8", "surrogatepass"))
+        if known is None:
+            return self._names.search(letter.record) is not None
+        return tombstones.drops(known.key, known.users, min(known.time, letter.time))
+
+    def _dead_label_goes(self, data: bytes, tombstones: Tombstones, pairs: Collection[str]) -> bool:
+        """Also what was said of an erased pair. Of a label that is torn its text has to tell."""
+        letter = _letter(data)
+        if letter is None or letter.stream != LABELS:
+            return False
+        known = who(letter.record.encode("utf-8", "surrogatepass"))
+        if known is None:
+            return self._names.search(letter.record) is not None or any(pair in letter.record for pair in pairs)
+        return known.id in pairs or self._letter_goes(data, tombstones)
+
+    def _dead_pair(self, data: bytes, tombstones: Tombstones) -> str:
+        """The id of a dead pair that goes; '' for every other letter."""
+        letter = _letter(data)
+        if letter is None or letter.stream not in PAIRS or not self._letter_goes(data, tombstones):
+            return ""
+        known = who(letter.record.encode("utf-8", "surrogatepass"))
+        return known.id if known else ""
 
     def _erase(self, streams: Collection[str], goes: Callable[[bytes], bool]) -> int:
         count = 0
@@ -152,14 +182,14 @@ class InSpool:
 
 
 def _erase_segment(path: Path, streams: Collection[str], goes: Callable[[bytes], bool]) -> int:
-    fresh = path.with_suffix(".erasing")
-    fresh.unlink(missing_ok=True)  # of a run that was cut short
+    fresh = path.with_suffix(ERASING)
     frames = list(decode_frames(path.read_bytes()))
     kept = [_without(frame, streams, goes) for frame in frames]
     count = sum(len(frame.records.get(ERASED, ())) for frame in kept)
     count -= sum(len(frame.records.get(ERASED, ())) for frame in frames)
     if count:
-        fresh.write_bytes(encode_frames(kept))
+        with create_private(fresh) as file:
+            write_all(file, encode_frames(kept))
         fresh.replace(path)
     return count
 
@@ -178,11 +208,33 @@ def _without(frame: Frame, streams: Collection[str], goes: Callable[[bytes], boo
 
 def _label_goes(data: bytes, tombstones: Tombstones, pairs: Collection[str]) -> bool:
     said = who(data)
-    return said is not None and (said.id in pairs or tombstones.drops(said.key, said.user, said.time))
+    return said is not None and (said.id in pairs or tombstones.drops(said.key, said.users, said.time))
 
 
-def _named(subject: Subject) -> tuple[str, ...]:
-    """How JSON names the subject, as its field, with and without a space."""
-    name = json.dumps(subject.name, ensure_ascii=False)
-    escaped = json.dumps(subject.name)
-    return tuple({f'"{subject.kind}":{space}{form}' for space in ("", " ") for form in (name, escaped)})
+class Letter(msgspec.Struct):
+    """See `router.evidence.archive.group.Group.bury`."""
+
+    stream: str
+    time: float
+    record: str
+
+
+_letters = msgspec.json.Decoder(Letter)
+
+
+def _letter(data: bytes) -> Letter | None:
+    """None for what is no letter of ours, which tells of nobody."""
+    try:
+        return _letters.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _names(subject: Subject) -> re.Pattern[str]:
+    """How a record's JSON, also a torn one, names the subject."""
+    forms = {json.dumps(subject.name, ensure_ascii=False), json.dumps(subject.name)}
+    name = f"(?:{'|'.join(re.escape(form) for form in sorted(forms))})"
+    if subject.kind == "key":
+        return re.compile(rf'"key"\s*:\s*{name}')
+    fields = "|".join(USER_FIELDS)
+    return re.compile(rf'"users"\s*:\s*\[(?:\s*"(?:[^"\\]|\\.)*"\s*,)*\s*{name}|"(?:{fields})"\s*:\s*{name}')

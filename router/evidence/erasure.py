@@ -31,6 +31,7 @@ from router.settings import Settings
 TOMBSTONES = shard_key(0, "erased")
 # A set: every archive that was ever written from this Redis.
 ARCHIVES = shard_key(0, "archives")
+Users = list[str] | tuple[str, ...]  # the names of one end user; no text, which would be read letter by letter
 FOLDER = "erased"  # in the spool's folder, and in an archive
 _NAME = re.compile(r"(?P<digest>[0-9a-f]{32})-(?P<ms>\d{1,15})\.json")
 _LATER = """
@@ -50,8 +51,8 @@ class Subject:
     def digest(self) -> str:
         return _digest(self.kind, self.name)
 
-    def said(self, key: str, user: str) -> bool:
-        return self.name == (key if self.kind == "key" else user)
+    def said(self, key: str, users: Users) -> bool:
+        return self.name == key if self.kind == "key" else self.name in users
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
@@ -87,13 +88,14 @@ class Tombstones:
                 times[digest] = max(at, times.get(digest, -math.inf))
         return Tombstones(times)
 
-    def drops(self, key: str, user: str, said_at: float) -> bool:
-        """Whether something said at that time (Unix seconds), with that key and by that user, has been erased."""
+    def drops(self, key: str, users: Users, said_at: float) -> bool:
+        """Whether something said at that time (Unix seconds), with that key and by a user of these names, has been
+        erased."""
         if not self.times:
             return False
         return any(
             name and said_at <= self.times.get(_digest(kind, name), -math.inf)
-            for kind, name in (("key", key), ("user", user))
+            for kind, name in (("key", key), *(("user", user) for user in users))
         )
 
     def drops_record(self, data: bytes) -> bool:
@@ -101,7 +103,7 @@ class Tombstones:
         if not self.times:
             return False
         said = who(data)
-        return said is not None and self.drops(said.key, said.user, said.time)
+        return said is not None and self.drops(said.key, said.users, said.time)
 
 
 class Who(msgspec.Struct):
@@ -110,7 +112,7 @@ class Who(msgspec.Struct):
     time: float
     id: str = ""
     key: str = ""
-    user: str = ""
+    users: list[str] = []
 
 
 _who = msgspec.json.Decoder(Who)

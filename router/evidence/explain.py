@@ -1,6 +1,7 @@
 """A decision row, its pair and its labels in words and units that a person or a program can read. Pure.
 
-`texts` False leaves out everything that a model or a client wrote: prompts, answers, and diffs, which quote them.
+`texts` False leaves out everything that a model or a client wrote: prompts, answers, and diffs, which quote them;
+and who labelled it, with what note.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def explained(found: Found, threshold: Threshold, *, texts: bool) -> dict[str, A
         "comparison": _comparison(row),
         "background": [_background(other) for other in found.background],
         "pair": found.pair and pair_shown(found.pair, texts=texts),
-        "labels": [_label(label) for label in found.labels],
+        "labels": [_label(label, texts=texts) for label in found.labels],
         "complete": found.complete,
     }
 
@@ -183,5 +184,6 @@ def _arm(answer: ArmAnswer, *, texts: bool) -> dict[str, Any]:
     return shown
 
 
-def _label(label: LabelRecord) -> dict[str, Any]:
-    return label.model_dump(exclude={"id", "schema_version"})
+def _label(label: LabelRecord, *, texts: bool) -> dict[str, Any]:
+    """Who said it is as little the client's business as why."""
+    return label.model_dump(include={"label", "time", *(("by", "key", "note") if texts else ())})

@@ -1,8 +1,9 @@
 """Everything that was written about one request, found by its id: row, rows of background calls, pair, labels.
 
 A stream is in the order of writing and an id begins with the time, so that a search begins where the request did and
-goes on to the stream's end: what waited in the spool was written later. Redis compares, one page a script, and sends
-only what matches. A search is bounded in entries and time; `complete` says whether it came to its end. It knows what
+goes on to the stream's end: what waited in the spool was written later. Redis compares, one short page a script, and
+sends only what matches; after each page it is left alone for as long as that took, for whoever else it serves. A search
+is bounded in entries and time; `complete` says whether it came to its end. It knows what
 Redis holds, or without Redis what this machine's spool does; nothing of archives.
 """
 
@@ -38,7 +39,7 @@ MAX_S = 5.0
 REQUEST_MS = 660_000  # most requests have ended by then
 AHEAD_MS = 2_000
 AUDIT_MS = 900_000  # where there is no pair, its calls have ended by then
-PAGE = {DECISIONS: 500, LABELS: 500, DISAGREEMENTS: 50, AGREEMENTS: 50}  # pairs are large
+PAGE = {DECISIONS: 100, LABELS: 100, DISAGREEMENTS: 10, AGREEMENTS: 10}  # pairs are large
 
 # KEYS[1]: a stream. ARGV: from, to, entries, and the text that a record must contain.
 # Gives how many entries there were, the id of the last one, and ids and records of those that match.
@@ -123,12 +124,18 @@ class Search:
     async def _between(self, stream: str, low: str, high: str) -> AsyncIterator[Match]:
         key = shard_key(self._shard, stream)
         while self._may_go_on():
+            asked = time.monotonic()
             count, last, found = await self._page(key, low, high, PAGE[stream])
+            await self._rest(time.monotonic() - asked)
             for entry, data in zip(found[::2], found[1::2], strict=True):
                 yield int(entry.partition(b"-")[0]), data
             if count < PAGE[stream]:
                 return
             low = f"({last.decode()}"
+
+    async def _rest(self, took_s: float) -> None:
+        """Whoever else is served by this Redis has its turn."""
+        await asyncio.sleep(took_s)
 
     async def _page(self, key: str, low: str, high: str, size: int) -> tuple[int, bytes, list[bytes]]:
         self._entries -= size
@@ -180,11 +187,12 @@ async def find(settings: Settings, decision_id: str, visible: Callable[[Decision
         if seen is None:
             return None
         row, written = seen
-        labels = await search.labels()
+        erased = await _tombstones(client)
+        labels = tuple(label for label in await search.labels() if not erased.drops(label.key, (), label.time))
         if not row.au:  # nothing was compared
             return Found(row, labels=labels, complete=search.complete)
         pair = await search.pair()
-        if pair and (await _tombstones(client)).drops(pair[0].key, pair[0].user, pair[0].time):
+        if pair and erased.drops(pair[0].key, pair[0].users, pair[0].time):
             pair = None
         ended = pair[1] + AHEAD_MS if pair else written + AUDIT_MS
         background = await search.background(written, ended)
@@ -223,11 +231,15 @@ def _in_spool(settings: Settings, decision_id: str, visible: Callable[[DecisionR
             (
                 pair
                 for pair in pairs
-                if pair and pair.id == decision_id and not erased.drops(pair.key, pair.user, pair.time)
+                if pair and pair.id == decision_id and not erased.drops(pair.key, pair.users, pair.time)
             ),
             None,
         ),
-        tuple(label for label in labels if label and label.id == decision_id),
+        tuple(
+            label
+            for label in labels
+            if label and label.id == decision_id and not erased.drops(label.key, (), label.time)
+        ),
     )
 
 

@@ -79,7 +79,7 @@ class MemoryShare:
             limit, used = await self._memory()
             streams = await self._measure()
         except ResponseError as error:
-            self._warn_once(f"Redis does not say how much memory it has, evidence is not capped by it: {error}")
+            self._warn_once(f"Redis does not say what takes its memory, evidence is not capped: {error}")
             return
         for name in STREAMS:
             size = sum(streams[key].size for key, stream in self._keys.items() if stream == name and key in streams)
@@ -123,14 +123,23 @@ class MemoryShare:
         return limit, int(memory["used_memory"])
 
     async def _measure(self) -> dict[str, Stream]:
-        """The streams that exist."""
+        """The streams that exist, without what is in the place of one. Raises ResponseError where an ACL forbids it."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for key in self._keys:
                 pipeline.xlen(key)
                 pipeline.memory_usage(key)
-            replies = await pipeline.execute()
-        sizes = zip(self._keys, replies[::2], replies[1::2], strict=True)
-        return {key: Stream(entries, size) for key, entries, size in sizes if entries and size}
+            replies = await pipeline.execute(raise_on_error=False)
+        streams = {}
+        for key, entries, size in zip(self._keys, replies[::2], replies[1::2], strict=True):
+            if "WRONGTYPE" in str(entries):
+                self._warn_once(f"{key} in Redis is no stream, evidence for it waits on disk: rename or delete the key")
+                continue
+            for reply in (entries, size):
+                if isinstance(reply, RedisError):
+                    raise reply
+            if entries and size:
+                streams[key] = Stream(entries, size)
+        return streams
 
     def _warn_once(self, text: str) -> None:
         if text not in self._warned:

@@ -1,13 +1,19 @@
-"""The logs and counts of processes that have ended: taken over by one that lives, which also counts what they lost."""
+"""The logs and counts of processes that have ended: taken over by one that lives, which also counts what they lost.
+
+Only of those that wrote to the same Redis: prompts of one gateway are not to go where another one's go.
+"""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from router.evidence.appender import Appender
 from router.evidence.counts import DIRECT, DOUBT_DIRECT, DOUBT_NUMBER, DOUBT_SHARD, NEVER, SETTLED
-from router.evidence.spool import Log, Spool, producer_of
+from router.evidence.spool import Log, Spool, Unread, producer_of
 from router.record.metrics import Metrics
+
+logger = logging.getLogger("distill_router.evidence")
 
 COUNTS_KEPT = 100
 
@@ -19,18 +25,60 @@ class Orphans:
         self._spool = spool
         self._own = own
         self._done: set[str] = set()
+        self._unread: set[str] = set()
+        self._foreign = False
         self._dropped = metrics.records_dropped
 
     def find(self, held: set[str]) -> list[Log]:
-        """Take what is free, but for what is held or done. Blocking."""
-        producers = self._spool.producers()
+        """Take what is free and can be read, but for what is held or done. Blocking; raises OSError."""
+        self._tell_of_foreign()
+        producers = set(filter(self._spool.is_ours, self._spool.producers()))
         self._done &= producers
         self._prune()
         wanted = sorted(producers - held - self._done - {self._own})
-        found = [log for producer in wanted if (log := Log.take(self._spool, producer))]
-        for log in found:
+        return [log for producer in wanted if (log := self._take(producer))]
+
+    def _take(self, producer: str) -> Log | None:
+        try:
+            log = Log.take(self._spool, producer)
+        except OSError as error:
+            self._warn(producer, error)
+            return None
+        if log is None:
+            return None
+        try:
             log.recount()
-        return found
+        except Unread as error:
+            self.leave(log, error)
+            return None
+        return log
+
+    def leave(self, log: Log, error: Unread) -> None:
+        """It cannot be read now: it is looked for again."""
+        self._warn(log.producer, error)
+        log.close()
+
+    def _warn(self, producer: str, error: OSError) -> None:
+        if producer not in self._unread:
+            self._unread.add(producer)
+            logger.warning("the log of an ended process cannot be read now, it waits in the spool: %s", error)
+
+    def _tell_of_foreign(self) -> None:
+        """Once, that logs in the folder belong to others."""
+        if self._foreign:
+            return
+        names = sorted({producer_of(path)[-len(self._spool.digest) :] for path in self._spool.foreign()})
+        if names:
+            self._foreign = True
+            logger.error(
+                "evidence.spool_dir: %s holds evidence of gateways that write to another Redis, or that wrote before "
+                "the address was changed (files with -%s; this gateway's have -%s). It stays where it is, is sent "
+                "nowhere by this gateway, and takes of evidence.spool_max_bytes. Give each gateway a folder of its "
+                "own; for what is left of an old address see docs/redis.md, or delete the files",
+                self._spool.path,
+                ", -".join(names),
+                self._spool.digest,
+            )
 
     async def settle(self, log: Log, appender: Appender | None) -> None:
         """Count what its process lost in the crash. Raises Unreachable where Redis has to be asked."""
@@ -58,18 +106,28 @@ class Orphans:
         log.rotate()
         for path in self._spool.oldest():
             producer = producer_of(path)
-            holder = log if producer == log.producer else Log.take(self._spool, producer)
+            holder = log if producer == log.producer else self._take(producer)
             if holder is None:
                 continue
-            lost = self._drop(holder, path)
-            if holder is not log:
-                holder.close()
-            return lost
+            try:
+                lost = self._drop(holder, path)
+            except OSError as error:
+                self._warn(producer, error)
+                continue
+            finally:
+                if holder is not log:
+                    holder.close()
+            if lost is not None:
+                return lost
         return None
 
-    def _drop(self, log: Log, path: Path) -> int:
-        segment = next(segment for segment in log.segments if segment.path == path)
-        log.read(segment)
+    def _drop(self, log: Log, path: Path) -> int | None:
+        """How many records that lost; None: another process has dropped it meanwhile. Raises OSError."""
+        segment = next((segment for segment in log.segments if segment.path == path), None)
+        if segment is None:
+            return None
+        if segment.last is None:
+            log.read(segment)
         lost = (segment.last or 0) - segment.first
         log.remove(segment, lost)
         return lost

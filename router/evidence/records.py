@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ Split = Literal["train", "val", "test"]
 Sample = Literal["audit", "escalation", "confidence", "novelty"]
 TriageLabel = Literal["student_wrong", "teacher_wrong", "equivalent", "ambiguous"]
 TRIAGE_LABELS: tuple[TriageLabel, ...] = ("student_wrong", "teacher_wrong", "equivalent", "ambiguous")
+
+USER_FIELDS = ("safety_identifier", "user")  # of a request: both may be there, and say different things
 
 
 class Tokens(BaseModel):
@@ -91,10 +94,10 @@ class PairRecord(BaseModel):
     looked at; `audit_probability`: of the uniform draw, `probability`: of being looked at for any reason, which is what
     an estimate divides by. `second`: the teacher's second answer, `second_verdict`: it against the first one,
     `second_student`: the student's answer against it; `noise_probability`: of the second draw, given the pair, where
-    it was drawn uniformly, else 0. `triage`: None where the answers agree. `user`: the request's `safety_identifier` or
-    `user`. Versions are hashes of the models' configuration. `training_use`: whether the teacher's licence lets its
-    answers train another model. `prices`: of each model's tokens at that time, in USD per million. `split` is fixed
-    here, by conversation, so that no later step can mix training and test.
+    it was drawn uniformly, else 0. `triage`: None where the answers agree. `users`: what the request calls its end
+    user, see `users_of`. Versions are hashes of the models' configuration. `training_use`: whether the teacher's
+    licence lets its answers train another model. `prices`: of each model's tokens at that time, in USD per million.
+    `split` is fixed here, by conversation, so that no later step can mix training and test.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -105,7 +108,7 @@ class PairRecord(BaseModel):
     route: str
     tenant: str
     key: str = ""
-    user: str = ""
+    users: list[str] = []
     stream: bool = False
     needs: list[str] = []
     policy: str
@@ -173,6 +176,12 @@ def verdict_record(verdict: Verdict) -> VerdictRecord:
         preferred=verdict.preferred,
         judged=verdict.judged,
     )
+
+
+def users_of(request: Mapping[str, object]) -> list[str]:
+    """Every name that a request gives its end user, each once."""
+    names = (name for field in USER_FIELDS if isinstance(name := request.get(field), str) and name)
+    return list(dict.fromkeys(names))
 
 
 def split_of(conversation: bytes) -> Split:

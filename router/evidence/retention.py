@@ -1,8 +1,8 @@
 """What the student keeps of the teacher, live: counted by every worker, summed in Redis, shown as metrics.
 
-A worker counts each request once, in the cell of its day, route, student version, kind and length. Once a second it
-writes what has come since as additions to a hash of the day; the writer makes them exactly once. Every worker reads the
-sums of all of them and shows the same figures, so that they survive restarts and nobody has to be asked.
+A worker counts each request once, in the cell of its day, route, student version, kind and length. Five times a second
+it writes what has come since as additions to a hash of the day; the writer makes them exactly once. Every worker reads
+the sums of all of them and shows the same figures, so that they survive restarts and nobody has to be asked.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from router.tasks import end
 
 log = logging.getLogger("distill_router.retention")
 
-SHIP_S = 1.0
-SHOW_EVERY = 5  # shipments
+SHIP_S = 0.2
+SHOW_EVERY = 25  # shipments
 DAY_S = 86_400
 SHORT_BYTES, MEDIUM_BYTES = 1_000, 8_000
 ALL = "all"

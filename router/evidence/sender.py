@@ -20,7 +20,7 @@ from router.evidence.memory import MemoryShare
 from router.evidence.orphans import Orphans
 from router.evidence.redis import Unreachable
 from router.evidence.segment import Frame
-from router.evidence.spool import Log
+from router.evidence.spool import Log, Unread
 from router.evidence.streams import STREAMS, SUMS
 from router.evidence.upkeep import Upkeep
 from router.evidence_settings import Evidence
@@ -158,8 +158,9 @@ class Sender:
     async def _send(self, now: float) -> bool:
         """Whether there is more to do at once. Raises Unreachable."""
         await self._appender.look(now)
-        for delivery in self._all:
-            await self._send_some(delivery)
+        await self._send_some(self._own)
+        for other in list(self._others):
+            await self._send_of(other)
         if self._stopping:
             return False
         if now >= self._check_at:
@@ -170,8 +171,16 @@ class Sender:
             await self._upkeep.turn(now)
         return not all(delivery.at_rest for delivery in self._all)
 
+    async def _send_of(self, other: Delivery) -> None:
+        """A log that cannot be read now holds no other up. Raises Unreachable."""
+        try:
+            await self._send_some(other)
+        except Unread as error:
+            self._others.remove(other)
+            self._orphans.leave(other.log, error)
+
     async def _send_some(self, delivery: Delivery) -> None:
-        """All that was kept since, or one segment from the disk. Raises Unreachable."""
+        """All that was kept since, or one segment from the disk. Raises Unreachable, Unread among them."""
         try:
             if delivery.behind and not self._stopping:
                 await delivery.replay()

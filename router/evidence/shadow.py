@@ -56,6 +56,7 @@ class Shadow:
         self._ledger = ledger
         self._recorder = recorder
         self._bill = Bill()
+        self.asked_judge = False
         self._waits = False
 
     async def ask(self, arm: Arm) -> ArmAnswer:
@@ -79,6 +80,7 @@ class Shadow:
 
     async def judge(self, name: str, messages: list[dict[str, str]], max_tokens: int) -> str:
         """A judge's text. Raises JudgeUnavailable."""
+        self.asked_judge = True
         runtime = self._trace.target.runtime
         model = runtime.models.get(name) if runtime else None
         if model is None:

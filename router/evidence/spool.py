@@ -1,12 +1,15 @@
 """The spool: write-ahead logs with what Redis does not have for sure, in segment files, bounded in bytes.
 
 Every process has a log of its own (`PRODUCER-NUMBER-FIRST.wal`) in the folder that all share; its `Counts` file is the
-lock. The log of a process that has ended is taken over by another. Nothing is synced to the disk: a killed process
-loses nothing, a machine that loses power may lose what the kernel had not written.
+lock. The log of a process that has ended is taken over by another that writes to the same Redis: the name of a producer
+ends with a digest of where its records go. Nothing is synced to the disk: a killed process loses nothing, a machine
+that loses power may lose what the kernel had not written.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import re
@@ -14,6 +17,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Self
 
@@ -24,13 +28,20 @@ from router.evidence.segment import Frame, decode_frames, encode_frames
 log = logging.getLogger("distill_router.evidence")
 
 SEGMENT_BYTES = 4 * 1024 * 1024
-PRIVATE = 0o700  # prompts and answers of every tenant
+# Prompts and answers of every tenant.
+PRIVATE = 0o700
+PRIVATE_FILE = 0o600
 SUFFIX = ".wal"
-NAME = re.compile(r"(?P<producer>\d{20}-[0-9a-f]{12})-(?P<number>\d{10})-(?P<first>\d+)\.wal")
+ERASING = ".erasing"  # of a segment, as it is written anew without what was erased
+NAME = re.compile(r"(?P<producer>\d{20}-[0-9a-f]{12}-[0-9a-f]{8})-(?P<number>\d{10})-(?P<first>\d+)(\.wal|\.erasing)")
 
 
 class NoNet(Exception):
     """The log has reached its bound, or the disk refuses."""
+
+
+class Unread(OSError):
+    """A segment that is there cannot be read now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,11 +63,15 @@ class Segment:
 
 
 class Spool:
-    """The folder that the processes of a machine share, and how many bytes all their logs may take."""
+    """The folder that the processes of a machine share, and how many bytes all their logs may take.
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    `destination`: names where the records of this process go. Gateways in one folder may write to different servers.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, destination: str = "") -> None:
         self.path = path
         self.max_bytes = max_bytes
+        self.digest = sha256(destination.encode()).hexdigest()[:8]
         self.segment_bytes = min(SEGMENT_BYTES, max_bytes // 8)
         self.size = 0
 
@@ -65,13 +80,22 @@ class Spool:
         self.size = sum(map(_file_size, _segments(self.path)))
 
     def producers(self) -> set[str]:
-        """Those that have left something here, a log or a count."""
-        logs = set(map(producer_of, _segments(self.path)))
+        """Those that have left something here, a log or a count, wherever their records go."""
+        logs = set(map(producer_of, [*_segments(self.path), *_segments(self.path, suffix=ERASING)]))
         return logs | {path.stem for path in self.path.glob(f"*{COUNTS_SUFFIX}")}
 
+    def is_ours(self, producer: str) -> bool:
+        """Whether its records go where those of this process go."""
+        return producer.endswith(f"-{self.digest}")
+
     def oldest(self) -> list[Path]:
-        """All segments, the one written to first in front."""
-        return sorted(_segments(self.path), key=lambda path: (_modified(path), path.name))
+        """All segments of ours, the one written to first in front."""
+        ours = [path for path in _segments(self.path) if self.is_ours(producer_of(path))]
+        return sorted(ours, key=lambda path: (_modified(path), path.name))
+
+    def foreign(self) -> list[Path]:
+        """The segments that are not ours."""
+        return [path for path in _segments(self.path) if not self.is_ours(producer_of(path))]
 
     def counts(self, producer: str) -> Path:
         return self.path / f"{producer}{COUNTS_SUFFIX}"
@@ -92,7 +116,7 @@ class Log:
     @classmethod
     def create(cls, spool: Spool) -> Self:
         """Of this process. Creates the folder where it can."""
-        producer = f"{time.time_ns():020d}-{secrets.token_hex(6)}"
+        producer = f"{time.time_ns():020d}-{secrets.token_hex(6)}-{spool.digest}"
         try:
             spool.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         except OSError as error:
@@ -103,9 +127,33 @@ class Log:
 
     @classmethod
     def take(cls, spool: Spool, producer: str) -> Self | None:
-        """Of a process that has ended; None when it lives or another has taken it."""
+        """Of a process that has ended; None when it lives or another has taken it. Raises OSError."""
         counts = Counts.take(spool.counts(producer))
-        return cls(spool, producer, counts) if counts else None
+        if counts is None:
+            return None
+        try:
+            for path in _segments(spool.path, f"{producer}-", ERASING):  # its program was killed
+                path.unlink(missing_ok=True)
+            return cls(spool, producer, counts)
+        except BaseException:
+            counts.close()
+            raise
+
+    def counts_on_disk(self) -> Counts | None:
+        """A file for counts that are in memory only, as there was no room or no folder; None: that is still so."""
+        with contextlib.suppress(OSError):
+            self.spool.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        counts = Counts.create(self.spool.counts(self.producer))
+        if counts.locked:
+            return counts
+        counts.close()
+        return None
+
+    def count_in(self, counts: Counts) -> None:
+        """Go on with these, from where the present ones are; from now on there is a log. Not blocking."""
+        counts.cells[:] = self.counts.cells
+        self.counts.close()
+        self.counts = counts
 
     @property
     def total(self) -> int:
@@ -121,7 +169,7 @@ class Log:
             raise NoNet(f"the spool in {self.spool.path} holds {self.spool.max_bytes} bytes, its bound")
         try:
             segment, file = self._open(frames[0].time)
-            _write(file, data)
+            write_all(file, data)
         except OSError as error:
             raise NoNet(str(error)) from error
         self.counts.cells[KEPT] = frames[-1].total
@@ -142,10 +190,12 @@ class Log:
         return self.segments[:-1] if self._file else list(self.segments)
 
     def read(self, segment: Segment) -> list[Frame]:
-        """The whole frames of a closed segment; notes what is damaged in it."""
+        """The whole frames of a closed segment; notes what is damaged: all, if it is gone. Raises Unread."""
         try:
             frames = list(decode_frames(segment.path.read_bytes()))
         except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EIO):  # no descriptor left, no permission: not for ever
+                raise Unread(error.errno, error.strerror, str(segment.path)) from error
             log.error("the spool's %s cannot be read: %s", segment.path, error)
             frames = []
         segment.numbers.update((frame.shard, frame.number) for frame in frames)
@@ -162,7 +212,7 @@ class Log:
         return max(frames[-1].total if frames else segment.first, self.total)
 
     def recount(self) -> None:
-        """A process was killed after it wrote a frame and before it counted it."""
+        """A process was killed after it wrote a frame and before it counted it. Raises Unread."""
         if self.segments:
             self.read(self.segments[-1])
             self.counts.cells[KEPT] = self.segments[-1].last or 0
@@ -180,7 +230,7 @@ class Log:
             self.rotate()
         if self._file is None:
             path = self.spool.path / f"{self.producer}-{self._next:010d}-{self.total}{SUFFIX}"
-            self._file = path.open("xb", buffering=0)
+            self._file = create_private(path)
             self._next += 1
             self._opened_at = time.monotonic()
             self.segments.append(Segment(path, self.total, 0, now, self.total))
@@ -207,7 +257,7 @@ def read_spool(folder: Path, stream: str, marker: Callable[[str, int], int] | No
                 yield from frame.records[stream]
 
 
-def _write(file: IO[bytes], data: bytes) -> None:
+def write_all(file: IO[bytes], data: bytes) -> None:
     """All or nothing. Raises OSError."""
     start, rest = os.fstat(file.fileno()).st_size, memoryview(data)
     try:
@@ -219,9 +269,14 @@ def _write(file: IO[bytes], data: bytes) -> None:
         raise
 
 
-def _segments(folder: Path, prefix: str = "") -> list[Path]:
+def create_private(path: Path) -> IO[bytes]:
+    """A new file that only its user can read, whatever folder it is in. Raises OSError."""
+    return open(path, "xb", buffering=0, opener=lambda name, flags: os.open(name, flags, PRIVATE_FILE))
+
+
+def _segments(folder: Path, prefix: str = "", suffix: str = SUFFIX) -> list[Path]:
     """Of each producer in order."""
-    return sorted(path for path in folder.glob(f"{prefix}*{SUFFIX}") if NAME.fullmatch(path.name))
+    return sorted(path for path in folder.glob(f"{prefix}*{suffix}") if NAME.fullmatch(path.name))
 
 
 def _found(path: Path) -> Segment:

@@ -1,10 +1,13 @@
-"""What is done to the streams now and then: what is too old leaves them, and how far behind an archive is is shown."""
+"""What is done to the streams now and then: what is too old leaves them, and how far behind an archive is is shown.
+
+An entry's age is the server's to say, whose clock is in its id: a gateway's clock may be wrong.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +16,10 @@ from redis.exceptions import ResponseError
 
 from router.evidence.bounds import Bounds
 from router.evidence.redis import TIMEOUT_S
-from router.evidence.streams import STREAMS, shard_key
+from router.evidence.streams import MAX_SHARDS, STREAMS, shard_key
 from router.record.metrics import Metrics
+
+log = logging.getLogger("distill_router.evidence")
 
 TRIM_EVERY_S = 60.0
 LAG_EVERY_S = 10.0
@@ -28,6 +33,7 @@ class Upkeep:
         self._keys = {stream: [shard_key(shard, stream) for shard in range(shards)] for stream in STREAMS}
         self._bounds = bounds
         self._metrics = metrics
+        self._warned = False
         self._trim_at = 0.0
         self._lag_at = 0.0
 
@@ -42,13 +48,31 @@ class Upkeep:
                 await self._show_lag()
 
     async def _trim(self) -> None:
-        """In steps of about 10,000 entries, so that no other client waits for long."""
-        for stream, keys in self._keys.items():
-            oldest_ms = max(0, int((time.time() - self._bounds.age_s(stream)) * 1000))
-            for key in keys:
-                with contextlib.suppress(ResponseError):  # no stream: the batch for it says so
-                    while await self._redis.xtrim(key, minid=str(oldest_ms), approximate=True):
-                        pass
+        """All shards that there may be; in steps of about 10,000 entries, so that no other client waits for long."""
+        try:
+            now_s, _ = await self._redis.time()
+        except ResponseError as error:
+            self._warn(f"Redis does not say what time it is, and no evidence leaves it for its age: {error}")
+            return
+        for key, stream in await self._present():
+            oldest_ms = max(0, int((now_s - self._bounds.age_s(stream)) * 1000))
+            with contextlib.suppress(ResponseError):  # no stream: the batch for it says so
+                while await self._redis.xtrim(key, minid=str(oldest_ms), approximate=True):
+                    pass
+
+    async def _present(self) -> list[tuple[str, str]]:
+        """The streams that exist, by key, those included that a lowered `shards` has left behind."""
+        keys = [(shard_key(shard, stream), stream) for shard in range(MAX_SHARDS) for stream in STREAMS]
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for key, _ in keys:
+                pipeline.exists(key)
+            return [key for key, there in zip(keys, await pipeline.execute(), strict=True) if there]
+
+    def _warn(self, text: str) -> None:
+        """Once."""
+        if not self._warned:
+            self._warned = True
+            log.warning(text)
 
     async def _show_lag(self) -> None:
         for stream, keys in self._keys.items():

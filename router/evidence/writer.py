@@ -37,7 +37,9 @@ RETRY_S = 2.0
 class EvidenceWriter:
     """`redis` None: the log is all there is, and drops the oldest when it is full.
 
-    `retry_s`: how long Redis is left alone after a failure. `sure_s`: how long the log keeps what Redis has confirmed.
+    `destination` names the server behind `redis`, from one start to the next: the logs of ended processes that wrote to
+    the same one are taken over. `retry_s`: how long Redis is left alone after a failure. `sure_s`: how long the log
+    keeps what Redis has confirmed.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class EvidenceWriter:
         metrics: Metrics,
         retry_s: float = RETRY_S,
         sure_s: float = SURE_S,
+        destination: str = "",
     ) -> None:
         self._config = config
+        self._destination = destination
         self._redis = redis
         self._metrics = metrics
         self._retry_s = retry_s
@@ -95,7 +99,7 @@ class EvidenceWriter:
 
     def start(self) -> None:
         """Opens the log. What was put before is in it, too."""
-        spool = Spool(self._config.spool_dir, self._config.spool_max_bytes)
+        spool = Spool(self._config.spool_dir, self._config.spool_max_bytes, self._destination)
         own = Log.create(spool)
         own.counts.cells[PRODUCED] += self._cells[PRODUCED]
         own.counts.cells[DROPPED] += self._cells[DROPPED]
@@ -254,6 +258,10 @@ class EvidenceWriter:
                     await self._ended.wait()
 
     async def _look(self, own: Log) -> None:
+        if not own.counts.locked and (counts := await asyncio.to_thread(own.counts_on_disk)):
+            own.count_in(counts)
+            self._cells = counts.cells
+            log.warning("evidence has room on disk again")
         await asyncio.to_thread(own.spool.measure)
         self._metrics.spool_bytes.set(own.spool.size)
         oldest = self._sender.oldest if self._sender else None

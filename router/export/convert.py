@@ -101,12 +101,23 @@ def _message(item: Json, role: Role) -> Message:
     call_id = item.get("tool_call_id") or (_LEGACY_ID if item.get("role") == "function" else "")
     return Message(
         role=role,
-        text="\n".join(texts(content)) if content else "",
+        text=_text(item),
         calls=tuple(_calls(item)) if role == "assistant" else (),
         call_id=str(call_id) if role == "tool" else "",
         name=str(item.get("name") or "") if role == "tool" else "",
         parts=() if plain else tuple(parts),
     )
+
+
+def _text(item: Json) -> str:
+    """Of its content; a refusal stands there as a part, or beside it where there is no content."""
+    content = item.get("content") or item.get("refusal")
+    parts = content if isinstance(content, list) else [content]
+    return "\n".join(text for part in parts for text in texts(_unrefused(part)))
+
+
+def _unrefused(part: Any) -> Any:
+    return part.get("refusal") if isinstance(part, dict) and part.get("type") == "refusal" else part
 
 
 def _calls(item: Json) -> list[Call]:

@@ -53,7 +53,8 @@ class Rules:
     """What a format holds and its trainer takes.
 
     `needs`: the prompt alone, an answer to imitate, answers with a label each, a pair of a better and a worse one, or
-    the record as it is. `parts`: the kinds of content parts beside text. `alternates`: user and assistant take turns.
+    the record as it is. `parts`: the kinds of content parts beside text. `alternates`: two sides take
+    turns, and what one of them says in a row is of one role.
     """
 
     needs: Need = "answer"
@@ -85,7 +86,7 @@ def _problems(example: Example, rules: Rules) -> Iterator[str]:
 def _prompt_problems(example: Example, rules: Rules) -> Iterator[str]:
     prompt = example.prompt
     spoken = [message for message in prompt if message.role != "system"]
-    if not any(message.role == "user" for message in spoken):
+    if not any(message.role == "user" and (message.text.strip() or message.parts) for message in spoken):
         yield "no_user_message"
         return
     late_system = any(message.role == "system" for message in prompt[1:])
@@ -118,8 +119,9 @@ def _message_problems(message: Message, example: Example, rules: Rules) -> Itera
 
 
 def _speaks_twice(spoken: list[Message]) -> bool:
-    """Two turns of the assistant in a row; several of the user, or of tools, are joined."""
-    return any(a.role == b.role == "assistant" for a, b in pairwise(spoken))
+    """One side twice in a row: the assistant, or a tool and the user. Several of the user, or of tools, are joined."""
+    sides = [(a.role, b.role) for a, b in pairwise(spoken)]
+    return any(pair == ("assistant", "assistant") or {*pair} == {"user", "tool"} for pair in sides)
 
 
 def _paired(prompt: tuple[Message, ...]) -> bool:

@@ -44,7 +44,7 @@ def without_personal_data(record: PairRecord, detectors: Sequence[Detector]) -> 
     for name in _VERDICTS:
         if fields[name] and redactor.replaced:
             fields[name]["diff"] = ""
-    fields["user"] = ""
+    fields["users"] = []
     return PairRecord.model_validate(fields), redactor.replaced
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,14 +18,38 @@ from router.lossmap.lossmap import LossMap
 from router.lossmap.title import title
 
 BAR_PX = 320
+MARK = "<!-- A loss map by distill-router: the next one may replace this file. -->"
 
 
 def write_html(found: LossMap, path: Path) -> None:
-    """Raises ConfigError when the file cannot be written."""
+    """For the owner's eyes only, as it quotes prompts; in one step, so that nobody reads half of it.
+
+    Raises ConfigError when the file cannot be written, or is not of this command.
+    """
+    require_ours(path)
     try:
-        path.write_text(as_html(found), encoding="utf-8")
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)  # mode 0600
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(as_html(found))
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"--html {path}: {error.strerror or error}") from error
+
+
+def require_ours(path: Path) -> None:
+    """Raises ConfigError where something is in the way that is no earlier report."""
+    try:
+        with path.open("rb") as file:
+            ours = file.read(len(MARK)) == MARK.encode()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(f"--html {path}: {error.strerror or error}") from error
+    if not ours:
+        raise ConfigError(f"--html {path}: exists and is no loss map; choose another name, or remove it")
 
 
 def as_html(found: LossMap) -> str:
@@ -39,7 +65,7 @@ def as_html(found: LossMap) -> str:
     template = environment.get_template("report.html.jinja")
     shown = lines(found)
     largest = max((line.lost_usd_per_day for line in shown), default=0.0)
-    return template.render(
+    page = template.render(
         found=found,
         head=list(show.head(found)),
         lines=shown,
@@ -48,6 +74,7 @@ def as_html(found: LossMap) -> str:
         px=lambda usd: round(BAR_PX * usd / largest, 1) if largest else 0,
         now=time.time(),
     )
+    return f"{MARK}\n{page}"
 
 
 def _date(seconds: float) -> str:

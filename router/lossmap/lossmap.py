@@ -7,6 +7,7 @@ student cannot be asked at all (tools, context, …) is counted by the decision 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -43,7 +44,8 @@ TYPICAL_EXCESS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class LossMap:
-    """`pairs` and `effective_pairs` (Kish); `enough`: not below the floor `min_pairs`, else there are no slices.
+    """`pairs` and `effective_pairs` (Kish); `enough`: not below the floor `min_pairs`, and the
+    traffic is known; else there are no slices.
 
     `left_out`: pairs that are not used, by reason. `ambiguous`: losses of unknown blame; `excused`: harmful differences
     that triage or people took back. `named`: slices that lose more than the rest, at a false discovery rate of 5%;
@@ -74,7 +76,7 @@ class LossMap:
 
     @property
     def enough(self) -> bool:
-        return self.effective_pairs >= self.min_pairs
+        return self.effective_pairs >= self.min_pairs and self.traffic.known
 
     @property
     def traffic_of_misfits(self) -> tuple[Misfit, ...]:
@@ -91,11 +93,11 @@ def build(
     min_pairs: int,
 ) -> LossMap:
     """`pairs` and `rows`: of this route and the time asked for; `models`: its teacher and student."""
-    records, left_out = usable(list(pairs), models)
+    records, left_out = usable(list(pairs), models, min_pairs)
     traffic = traffic_of(rows, records)
     sample = _sample(records)
     kish = effective_pairs(np.zeros(len(sample)), sample.weights)
-    enough = kish >= min_pairs
+    enough = kish >= min_pairs and traffic.known
     slices = slices_of(records) if enough else []
     figures = [_of_all_traffic(each, traffic) for each in map_slices(sample, slices, traffic.fitting_per_day)]
     named = tuple(each for each in figures if each.named)
@@ -124,23 +126,35 @@ def build(
     )
 
 
-def usable(pairs: Sequence[PairRecord], models: tuple[str, str]) -> tuple[list[PairRecord], dict[str, int]]:
-    """The pairs of the newest student, oldest first, and how many are left out, by reason.
+def usable(
+    pairs: Sequence[PairRecord], models: tuple[str, str], min_pairs: int
+) -> tuple[list[PairRecord], dict[str, int]]:
+    """The pairs of one version of the student, oldest first, and how many are left out, by reason.
 
-    Targeted pairs of a time without uniform audits stand for no traffic: nobody knows what the rest is like.
+    It is the newest version with at least `min_pairs` of them, so that a student that was only tried does not hide the
+    one that serves; where there is none, the newest. Targeted pairs of a time without uniform audits stand for no
+    traffic: nobody knows what the rest is like.
     """
     ours = sorted((each for each in pairs if (each.teacher.model, each.student.model) == models), key=_moment)
     answered = [each for each in ours if each.teacher.error is None]
-    version = ours[-1].student_version if ours else ""
+    uniform = [each for each in answered if each.audit_probability > 0]
+    version = _version(uniform or answered, min_pairs)
     current = [each for each in answered if each.student_version == version]
-    used = [each for each in current if each.audit_probability > 0]
+    used = [each for each in uniform if each.student_version == version]
     left_out = {
         "other models": len(pairs) - len(ours),
         "teacher failed": len(ours) - len(answered),
-        "earlier versions of the student": len(answered) - len(current),
+        "other versions of the student": len(answered) - len(current),
         "targeted while audit.rate was 0": len(current) - len(used),
     }
     return used, {reason: count for reason, count in left_out.items() if count}
+
+
+def _version(pairs: Sequence[PairRecord], min_pairs: int) -> str:
+    """`pairs`: oldest first. '' where there are none."""
+    newest_first = list(dict.fromkeys(each.student_version for each in reversed(pairs)))
+    counts = Counter(each.student_version for each in pairs)
+    return next((version for version in newest_first if counts[version] >= min_pairs), "".join(newest_first[:1]))
 
 
 def _moment(record: PairRecord) -> tuple[float, str]:

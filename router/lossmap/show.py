@@ -18,6 +18,7 @@ from router.lossmap.examples import Example, readable
 from router.lossmap.lines import Line, lines
 from router.lossmap.lossmap import LossMap
 from router.lossmap.title import title
+from router.lossmap.traffic import FEWEST
 
 WIDTH = 100
 SHORT_WINDOW_S = 86_400
@@ -29,6 +30,9 @@ EXAMPLE_CHARACTERS = 160
 def as_json(found: LossMap) -> str:
     """Everything, with the titles beside the names."""
     data = asdict(found) | {"enough": found.enough, "requests_per_day": found.traffic.requests_per_day}
+    if not found.traffic.known:
+        data |= {"requests_per_day": None, "at_stake_usd_per_day": None}
+        data["traffic"]["fitting_per_day"] = None
     for line in (*data["named"], *data["others"], *data["misfits"], *data["steps"]):
         line["title"] = title(line["name"])
     return json.dumps(data, indent=2)
@@ -48,15 +52,13 @@ def as_text(found: LossMap) -> str:
 def head(found: LossMap) -> Iterator[str]:
     """What the map stands on, and what must be known to read it."""
     yield f"Route {readable(found.route)}: what {readable(found.student)} loses of {readable(found.teacher)}"
+    a_day = f"{found.traffic.fitting_per_day:,.0f}" if found.traffic.known else "nobody knows how many"
     yield (
         f"{found.pairs} pairs, worth {found.effective_pairs:.0f} of equal weight, stand for "
-        f"{found.traffic.fitting_per_day:,.0f} requests a day that fit the student."
+        f"{a_day} requests a day that fit the student."
     )
     if not found.enough:
-        yield (
-            f"Not enough evidence: a map needs {found.min_pairs} pairs of equal weight; "
-            f"about {found.pairs_needed} more pairs are needed."
-        )
+        yield _too_few(found)
     else:
         yield (
             f"Potential loss {share(found.loss)}: the student's answer is or would be harmful, whoever served. "
@@ -66,11 +68,22 @@ def head(found: LossMap) -> Iterator[str]:
     yield from notes(found)
 
 
+def _too_few(found: LossMap) -> str:
+    if found.effective_pairs >= found.min_pairs:
+        return f"Not enough evidence: a map needs {FEWEST} requests or pairs, to say how many there are a day."
+    return (
+        f"Not enough evidence: a map needs {found.min_pairs} pairs of equal weight; "
+        f"about {found.pairs_needed} more pairs are needed."
+    )
+
+
 def notes(found: LossMap) -> Iterator[str]:
-    if found.traffic.window_s < SHORT_WINDOW_S:
+    if found.traffic.known and found.traffic.window_s < SHORT_WINDOW_S:
         yield f"Careful: all figures a day are drawn out from {_duration(found.traffic.window_s)} of traffic."
-    if not found.traffic.rows:
-        yield "No decision rows: requests a day are estimated from the pairs' weights."
+    if found.traffic.by_pairs:
+        few = f"Only {found.traffic.rows} decision rows" if found.traffic.rows else "No decision rows"
+        estimate = "requests a day are estimated from the pairs' weights"
+        yield f"{few}: {estimate if found.traffic.known else f'no figures a day are given below {FEWEST}'}."
     if found.excused:
         yield f"{found.excused} harmful differences count as no loss: equivalent, or the teacher's mistake (triage)."
     if found.ambiguous:

@@ -12,6 +12,7 @@ from router.ledger.pricing import NANO_PER_USD
 from router.record.row import DecisionRow
 
 DAY_S = 86_400.0
+FEWEST = 20  # requests; fewer do not say how many there are a day
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,9 @@ class Misfit:
 class Traffic:
     """A route's requests a day, drawn out from `window_s`. `fitting`: those that the student could be asked.
 
-    `rows`: how many were counted; 0: none were there, and the pairs' weights stand for them. `unseen`: of them, those
-    that may not be kept (no-store), which are in no figure.
+    `rows`: how many there are. `by_pairs`: they are fewer than `FEWEST`, and the pairs' weights stand for them. `known`
+    False: not even the pairs are that many, and all figures a day are 0. `unseen`: requests that may not be kept
+    (no-store), which are in no figure.
     """
 
     fitting_per_day: float
@@ -37,6 +39,8 @@ class Traffic:
     window_s: float
     rows: int
     unseen: int
+    by_pairs: bool = False
+    known: bool = True
 
     @property
     def requests_per_day(self) -> float:
@@ -46,12 +50,12 @@ class Traffic:
 def traffic_of(rows: Iterable[DecisionRow], pairs: Sequence[PairRecord]) -> Traffic:
     """`rows`: of one route and time. Background calls, forced requests and those that nobody answered are no traffic.
 
-    Without rows the sum of the pairs' weights is an estimate of the requests.
+    With hardly any rows the sum of the pairs' weights is an estimate of the requests.
     """
     answered = [row for row in rows if row.o != "shadow" and row.a and not row.fo]
     counted = [row for row in answered if not row.ns]
-    if not counted:
-        return _by_pairs(pairs, len(answered))
+    if len(counted) < FEWEST:
+        return _by_pairs(pairs, len(counted), len(answered) - len(counted))
     window_s = _span_s([row.t for row in counted])
     fitting = [row for row in counted if MISFITS.isdisjoint(row.g)]
     return Traffic(
@@ -64,10 +68,12 @@ def traffic_of(rows: Iterable[DecisionRow], pairs: Sequence[PairRecord]) -> Traf
     )
 
 
-def _by_pairs(pairs: Sequence[PairRecord], unseen: int) -> Traffic:
+def _by_pairs(pairs: Sequence[PairRecord], rows: int, unseen: int) -> Traffic:
+    if len(pairs) < FEWEST:
+        return Traffic(0.0, (), None, 0.0, rows, unseen, by_pairs=True, known=False)
     window_s = _span_s([record.time for record in pairs])
     requests = sum(1 / record.probability for record in pairs)
-    return Traffic(requests * DAY_S / window_s, (), None, window_s, 0, unseen)
+    return Traffic(requests * DAY_S / window_s, (), None, window_s, rows, unseen, by_pairs=True)
 
 
 def _misfits(rows: Sequence[DecisionRow], per_day: float) -> tuple[Misfit, ...]:
@@ -87,4 +93,5 @@ def _teacher_usd(row: DecisionRow) -> float:
 
 
 def _span_s(times: Sequence[float]) -> float:
-    return max(max(times) - min(times), 1.0) if times else DAY_S
+    """How long so many requests take at their rate: n of them have n - 1 gaps between them, and one gap more."""
+    return max((max(times) - min(times)) * len(times) / (len(times) - 1), 1.0)

@@ -46,7 +46,8 @@ def parse_period(since: str, until: str | None, timezone: str, now: float) -> Pe
     start = _moment("--since", since, zone, now)
     end = now if until is None else min(now, _moment("--until", until, zone, now))
     if not start < end:
-        raise ConfigError(f"--since {since}: begins after its end; --until is {until or 'now'}")
+        problem = "is in the future" if until is None else f"begins after its end; --until is {until}"
+        raise ConfigError(f"--since {since}: {problem}")
     return Period(start, end, zone)
 
 

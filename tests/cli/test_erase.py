@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +13,16 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from router.cli import app
+from router.evidence.archive.group import DEAD
 from router.evidence.archive.source import sources
 from router.evidence.erasure import load_tombstones
 from router.evidence.redis import connect
 from router.evidence.spool import read_spool
-from router.evidence.streams import DISAGREEMENTS
+from router.evidence.streams import DISAGREEMENTS, LABELS, MAX_SHARDS, shard_key
 from router.evidence.writer import EvidenceWriter
 from router.record.metrics import Metrics
 from router.settings import load
-from tests.router.evidence.archive.made import add, lines_in, said
+from tests.router.evidence.archive.made import add, label, lines_in, said
 from tests.router.evidence.conftest import RedisProcess, redis_process
 from tests.support.gateway import two_models
 from tests.support.pairs import row, spool_pairs
@@ -70,6 +72,19 @@ def test_a_person_is_removed_everywhere_and_later_sources_leave_them_out(
     assert run("archive", "--config", config, "--to", archive).exit_code == 0
     assert set(lines_in(archive, "disagreements")) == {said(2).id, said(5).id}
     assert client.xlen("distill-router:{evidence-0}:decisions") == 1
+
+
+def test_shards_of_a_time_when_there_were_more_are_reached(client: redis.Redis, config: Path) -> None:
+    """`evidence.shards` is 1 now."""
+    add(client, [said(number, user="ann") for number in range(1, 30)], shards=MAX_SHARDS)
+    gone = label(1, "ambiguous")
+    letter = {"stream": "disagreements", "time": 1.0, "record": said(40, user="ann").model_dump_json()}
+    client.xadd(shard_key(MAX_SHARDS - 1, DEAD), {"r": json.dumps(letter)})
+    client.xadd(shard_key(MAX_SHARDS - 2, LABELS), {"r": gone.model_dump_json()})
+    done = run("erase", "--config", config, "--subject", "user:ann", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "Redis: 30 pairs and 1 labels removed, none left" in done.stdout
+    assert not [key for key in client.keys("*evidence-*") if client.type(key) == b"stream" and client.xlen(key)]
 
 
 async def test_what_a_running_gateway_has_in_its_log_is_waited_for(

@@ -180,7 +180,7 @@ def test_pairs_of_archives_and_what_people_said_of_them_are_read_too(command: Co
 
 
 def test_what_an_erased_person_said_is_left_out(command: Command) -> None:
-    command.spool([PLAIN, TALK.model_copy(update={"user": "ada"}), TOOLS.model_copy(update={"key": "app"})])
+    command.spool([PLAIN, TALK.model_copy(update={"users": ["ada"]}), TOOLS.model_copy(update={"key": "app"})])
     folder = command.folder / "spool" / FOLDER
     folder.mkdir()
     (folder / tombstone_name(parse_subject("user:ada").digest, TALK.time + 60)).touch()

@@ -79,6 +79,14 @@ def test_the_report_is_written_beside_the_text_or_the_json(config: Path, tmp_pat
     assert json.loads(as_json.stdout)["pairs"] == 400
 
 
+def test_a_file_that_is_no_report_is_not_overwritten(config: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.html"
+    kept.write_text("mine")
+    done = run("--config", config, "--since", THEN, "--html", kept)
+    assert done.exit_code == 2 and "exists and is no loss map" in done.stderr and not done.stdout
+    assert kept.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -156,7 +164,7 @@ async def _send(gateway: RunningGateway, examples: list[Example]) -> dict[str, s
 
 def _paid_usd_per_day(rows: list[DecisionRow], tasks: dict[str, str]) -> dict[str, float]:
     """To the teacher, for each task. The policy is a cascade: the student was paid in any case, but not for tools."""
-    window_s = max(row.t for row in rows) - min(row.t for row in rows)
+    window_s = (max(row.t for row in rows) - min(row.t for row in rows)) * len(rows) / (len(rows) - 1)
     paid: dict[str, float] = defaultdict(float)
     for found in rows:
         nano = sum(call.nano for call in found.ch if call.model == "teacher")

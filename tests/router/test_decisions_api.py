@@ -16,16 +16,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.cascade import CascadeConfig
-from router.api.decisions import AT_ONCE_OF_A_KEY, _searches
+from router.api.decisions import AT_ONCE_OF_A_KEY, Searches, _searches
 from router.evidence import find
+from router.evidence.batches import Record
+from router.evidence.erasure import FOLDER, Subject, Tombstones, tombstone_name, write_tombstones
 from router.evidence.records import ArmAnswer, LabelRecord, PairRecord
+from router.evidence.redis import connect
 from router.evidence.streams import AGREEMENTS, DECISIONS, DISAGREEMENTS, LABELS, shard_key, shard_of
 from router.ledger.status import declare_nothing
 from router.record.row import VERSION, DecisionRow, RowCharge, encode_row
+from router.settings import Config, Secrets, Settings
 from tests.router.evidence.conftest import RedisProcess, redis_process
-from tests.support.gateway import RunningGateway, ask, eventually, running_gateway
+from tests.support.gateway import RunningGateway, ask, eventually, running_gateway, two_models
 from tests.support.keys import ADMIN, APP, bearer, comes_to, keyed
-from tests.support.pairs import pair, spool_pairs
+from tests.support.pairs import pair, spool_pairs, spool_records
 from tests.support.scripted import ScriptedUpstream
 
 __all__ = ["redis_process"]
@@ -68,6 +72,10 @@ def decided(decision_id: str, **more: Any) -> DecisionRow:
 def add_row(store: redis.Redis, row: DecisionRow) -> str:
     add(store, DECISIONS, row.id, encode_row(row))
     return row.id
+
+
+def add_label(store: redis.Redis, label: LabelRecord) -> None:
+    add(store, LABELS, label.id, label.model_dump_json())
 
 
 def compared(decision_id: str) -> PairRecord:
@@ -167,18 +175,43 @@ async def test_a_compared_request_shows_its_pair_labels_and_background_calls(
         add_row(store, shadow)
         add(store, DISAGREEMENTS, row.id, compared(row.id).model_dump_json())
         for number, label in enumerate(("ambiguous", "equivalent")):
-            record = LabelRecord(id=row.id, time=number, label=label, by="eve", note="hm")  # type: ignore[arg-type]
-            add(store, LABELS, row.id, record.model_dump_json())
+            add_label(store, LabelRecord(id=row.id, time=number, label=label, by="eve", note="hm", key="eve"))  # type: ignore[arg-type]
         shown = (await look(gw, row.id)).json()
+        to_admin = (await look(gw, row.id, ADMIN)).json()["labels"]
+        with_texts = (await look(gw, row.id, ADMIN, texts="true")).json()["labels"]
     assert shown["comparison"]["inclusion_probability"] == 0.125
     assert shown["cost"]["by_origin_usd"] == {"serve": "0.000000010", "shadow": "0.000000090"}
     assert [call["id"] for call in shown["background"]] == [shadow.id]
     assert shown["pair"]["triage"] == {"label": "student_wrong", "basis": "second_draw"}
     assert (shown["pair"]["verdict"]["harm"], shown["pair"]["verdict"]["kind"]) == (True, "text")
-    assert [(label["label"], label["by"], label["note"]) for label in shown["labels"]] == [
-        ("ambiguous", "eve", "hm"),
-        ("equivalent", "eve", "hm"),
-    ]
+    labels = [{"label": "ambiguous", "time": 0.0}, {"label": "equivalent", "time": 1.0}]
+    assert shown["labels"] == to_admin == labels, "who said it, and with what note, is not for the client"
+    assert with_texts == [label | {"by": "eve", "key": "eve", "note": "hm"} for label in labels]
+
+
+@pytest.mark.parametrize("with_redis", [True, False])
+async def test_what_an_erased_key_said_is_not_shown(
+    config: dict[str, Any], store: redis.Redis, tmp_path: Path, with_redis: bool
+) -> None:
+    row, names = decided(id_at(60)), ("gone", "kept")
+    labels = [LabelRecord(id=row.id, time=5.0, label="ambiguous", by=name, key=name) for name in names]
+    erased = Subject("key", "gone").digest
+    async with running_gateway(config if with_redis else {**config, "redis": None}) as gw:
+        if with_redis:
+            add_row(store, row)
+            for label in labels:
+                add_label(store, label)
+            write_tombstones(store, Tombstones({erased: 5.0}))
+        else:
+            records = [Record(LABELS, row.id, label.model_dump_json().encode()) for label in labels]
+            spool_records(tmp_path / "spool", [Record(DECISIONS, row.id, encode_row(row)), *records])
+            (tmp_path / "spool" / FOLDER).mkdir()
+            (tmp_path / "spool" / FOLDER / tombstone_name(erased, 5.0)).touch()
+        try:
+            shown = (await look(gw, row.id, ADMIN, texts="true")).json()
+        finally:
+            shutil.rmtree(tmp_path / "spool")  # these rows were never counted
+    assert [label["by"] for label in shown["labels"]] == ["kept"]
 
 
 async def test_an_agreement_is_a_pair_too(config: dict[str, Any], store: redis.Redis) -> None:
@@ -197,7 +230,7 @@ async def test_texts_are_for_admins_who_ask(config: dict[str, Any], store: redis
     answer = ArmAnswer(model="m", text=said, refusal=said, error=said, tool_calls=calls)
     verdict = compared(row.id).verdict.model_copy(update={"diff": said})
     record = compared(row.id).model_copy(
-        update={"request": {"messages": said}, "user": said}
+        update={"request": {"messages": said}, "users": [said]}
         | dict.fromkeys(("teacher", "student", "second"), answer)
         | dict.fromkeys(("verdict", "second_verdict", "second_student"), verdict)
     )
@@ -309,6 +342,45 @@ async def test_searches_wait_for_a_place_and_a_key_has_only_so_many(config: dict
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert {(await each).status_code for each in (*looks, other)} == {200}
         assert (waiting(gw), waiting(gw, "admin")) == (0, 0)
+
+
+async def test_a_worker_searches_for_one_caller_at_a_time() -> None:
+    searches, entered = Searches(), asyncio.Event()
+
+    async def search() -> None:
+        async with searches.place("other"):
+            entered.set()
+
+    async with searches.place("app"):
+        second = asyncio.create_task(search())
+        await asyncio.sleep(0)
+        assert searches.of_key == {"app": 1, "other": 1} and not entered.is_set()
+    await second
+    assert entered.is_set() and not searches.of_key
+
+
+async def test_redis_rests_after_each_short_page(store: redis.Redis, redis_url: str) -> None:
+    """As long as the page took: the ledger may be on the same one."""
+    asked: list[int] = []
+    rested: list[float] = []
+
+    class Watched(find.Search):
+        async def _page(self, key: str, low: str, high: str, size: int) -> tuple[int, bytes, list[bytes]]:
+            asked.append(size)
+            return await super()._page(key, low, high, size)
+
+        async def _rest(self, took_s: float) -> None:
+            rested.append(took_s)
+
+    row = decided(id_at(0))
+    for number in range(250):
+        add(store, DECISIONS, row.id, encode_row(decided(id_at(0, f"{number:010x}"))))
+    add_row(store, row)
+    configured = Settings(config=Config.model_validate(two_models("http://t", "http://s")), secrets=Secrets())
+    async with connect(redis_url, configured) as client:
+        assert await Watched(client, SHARDS, row.id).row(lambda row: True) is not None
+        assert await Watched(client, SHARDS, id_at(0, "f" * 10)).pair() is None
+    assert max(asked) <= 100 and len(rested) >= len(asked) - 1 and all(took > 0 for took in rested)
 
 
 def waiting(gw: RunningGateway, key: str = "app") -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from router.settings import (
     parse,
     warnings,
 )
+from tests.support.gateway import two_models
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "router.example.yaml"
 FROM_THE_ISSUE = """\
@@ -364,3 +366,34 @@ def loads_or_is_refused(text: str) -> None:
         parse(text, {})
     except ConfigError as error:
         assert str(error)
+
+
+def test_what_is_allowed_and_hardly_meant_is_a_warning() -> None:
+    audit = {"rate": 0.1, "budget_usd_per_day": 0, "targeted": {"low_confidence": 0.1}}
+    config = two_models("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1", route={"audit": audit}, redis="redis://r")
+    for model in config["models"].values():
+        model["max_output_tokens"] = 16
+    config["comparators"] = {"mine": {"kind": "command", "argv": ["/nowhere/compare"]}}
+    told = warnings(parse(json.dumps(config), {}).config)
+    assert [warning.partition(": ")[0] for warning in told] == [
+        "models.teacher.training_use",
+        "routes.auto.audit.budget_usd_per_day",
+        "routes.auto.audit.targeted.low_confidence",
+        "comparators.mine",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("comparator", "problem"),
+    [
+        ({"kind": "command", "argv": "python3 x"}, "comparators.mine.argv: expected a list"),
+        ({"kind": "command", "argv": []}, "comparators.mine.argv: expected at least 1, not 0"),
+        ({"argv": ["x"]}, "comparators.mine: `kind` is missing"),
+        ({"kind": "oracle"}, "comparators.mine: unknown kind 'oracle'; known: "),
+        ({"kind": "label", "alias": {}}, "comparators.mine.alias: unknown key; known: aliases, kind"),
+    ],
+)
+def test_a_bad_comparator_is_named_with_what_is_allowed(comparator: dict[str, Any], problem: str) -> None:
+    config = two_models("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1", comparators={"mine": comparator})
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        parse(json.dumps(config), {})

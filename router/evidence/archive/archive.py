@@ -45,7 +45,7 @@ class Archive:
     def pairs(self, *, agreements: bool = True, since: float = 0.0) -> Iterator[PairRecord]:
         """Disagreements first. What was never to be archived by this version is left out."""
         for stream in (DISAGREEMENTS, AGREEMENTS) if agreements else (DISAGREEMENTS,):
-            for values in self._lines(stream, since, ("id", "time", "key", "user", "record")):
+            for values in self._lines(stream, since, ("id", "time", "key", "users", "record")):
                 try:
                     yield PairRecord.model_validate_json(values["record"])
                 except ValidationError:
@@ -73,7 +73,7 @@ class Archive:
                     continue
                 known[-1].add(identity)
                 if stream == DECISIONS or not tombstones.drops(
-                    values["key"], values.get("user", ""), values[table.time]
+                    values["key"], values.get("users", ()), values[table.time]
                 ):
                     yield values
 

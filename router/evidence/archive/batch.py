@@ -80,7 +80,7 @@ class Batch:
         kept: list[Values] = []
         gone: list[Values] = []
         for line in lines:
-            erased = self._tombstones.drops(line["key"], line.get("user", ""), line["time"])
+            erased = self._tombstones.drops(line["key"], line.get("users", ()), line["time"])
             (gone if erased else kept).append(line)
         erase_parts(self._store, self._stream, self._parts(gone), self._tombstones)
         self.erased = len(gone)

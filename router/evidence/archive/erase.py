@@ -72,11 +72,11 @@ def _erase_part(store: Store, stream: str, part: Part, tombstones: Tombstones, p
 
 def _told(stream: str) -> list[str]:
     """The columns that say who said it."""
-    return [name for name in ("id", "time", "key", "user") if name in TABLES[stream].schema.names]
+    return [name for name in ("id", "time", "key", "users") if name in TABLES[stream].schema.names]
 
 
 def _gone(table: pyarrow.Table, tombstones: Tombstones, pairs: Collection[str] = ()) -> list[bool]:
     """For each line, whether it is to go."""
-    users = table["user"].to_pylist() if "user" in table.column_names else [""] * table.num_rows
+    users = table["users"].to_pylist() if "users" in table.column_names else [()] * table.num_rows
     said = zip(table["id"].to_pylist(), table["key"].to_pylist(), users, table["time"].to_pylist(), strict=True)
-    return [identity in pairs or tombstones.drops(key, user, time) for identity, key, user, time in said]
+    return [identity in pairs or tombstones.drops(key, names, time) for identity, key, names, time in said]

@@ -71,7 +71,7 @@ class Merged:
         for part in self._parts:
             for label in part.labels():
                 name = (label.id, label.time, label.by)
-                if name not in seen and not self._tombstones.drops(label.key, "", label.time):
+                if name not in seen and not self._tombstones.drops(label.key, (), label.time):
                     seen.add(name)
                     yield label
 
@@ -79,7 +79,7 @@ class Merged:
         seen: set[str] = set()
         for part in self._parts:
             for pair in part.pairs(agreements=agreements, since=since):
-                if pair.time < since or pair.id in seen or self._tombstones.drops(pair.key, pair.user, pair.time):
+                if pair.time < since or pair.id in seen or self._tombstones.drops(pair.key, pair.users, pair.time):
                     continue
                 seen.add(pair.id)
                 yield pair

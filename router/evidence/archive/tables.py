@@ -30,6 +30,7 @@ _TYPES: Mapping[Any, pyarrow.DataType] = {
     float | None: pyarrow.float64(),
     bool: pyarrow.bool_(),
 }
+_LISTS = {list[str]: pyarrow.list_(pyarrow.string())}
 _ROW_HINTS = get_type_hints(DecisionRow)
 _ROW_JSON = tuple(name for name in DecisionRow.__struct_fields__ if _ROW_HINTS[name] not in _TYPES)
 
@@ -100,7 +101,7 @@ def _pair(data: bytes) -> Values:
         "route": record.route,
         "tenant": record.tenant,
         "key": record.key,
-        "user": record.user,
+        "users": record.users,
         "stream": record.stream,
         "policy": record.policy,
         "policy_version": record.policy_version,
@@ -160,8 +161,8 @@ def _row_schema() -> pyarrow.Schema:
     )
 
 
-def _schema(**columns: type) -> pyarrow.Schema:
-    return pyarrow.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
+def _schema(**columns: Any) -> pyarrow.Schema:
+    return pyarrow.schema([(name, {**_TYPES, **_LISTS}[kind]) for name, kind in columns.items()])
 
 
 _PAIRS = Table(
@@ -172,7 +173,7 @@ _PAIRS = Table(
         route=str,
         tenant=str,
         key=str,
-        user=str,
+        users=list[str],
         stream=bool,
         policy=str,
         policy_version=str,

@@ -17,7 +17,7 @@ class Auto:
     alternatives: tuple[tuple[PureComparator, Comparator], ...]
     default: Comparator
     name: str = "auto"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def applies(self, request: Mapping[str, Any], teacher: Answer, student: Answer) -> bool:
         return True

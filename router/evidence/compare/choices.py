@@ -1,4 +1,4 @@
-"""What a short answer may be another spelling of: a list in another order, an option's text, a name without accents.
+"""What a short answer may be another spelling of: a list in another order, an option's text, a range, a lost accent.
 
 Everything here is for answers that a person reads; `requests.wants_exact_form` says where a program does.
 """
@@ -20,12 +20,17 @@ _ORNAMENTS = frozenset({"So", "Cf"})
 _ATTACHED = "\ufe0e\ufe0f"
 _BULLET = re.compile(r"^[ \t]*[-*•][ \t]+", re.MULTILINE)
 _BETWEEN = re.compile(r"[,;]\s*(?:and|und|et|y|e)\s|[,;\n]|\s(?:and|und|et|&)\s")
+_RANGE = re.compile(r"(?<=\d) ?(?:[-–—]|to|bis) ?(?=\d)")
 _ANSWERS = frozenset({"yes", "no", "true", "false", "ja", "nein", "oui", "non", "sí", "si"})
 _MARK = re.compile(r"(?:(?<=\s)|(?<=\()|^)(?P<letter>[A-Ja-j])[).:]\s+", re.MULTILINE)
 
 
-def without_ornaments(text: str) -> str:
-    """Without the emoji before and after the words; a text of nothing else stays."""
+def plain(text: str) -> str:
+    """In normal form; without the emoji before and after the words, if there are words; 3–5 and 3 to 5 as 3-5."""
+    return normalise(_RANGE.sub("-", _without_ornaments(text)))
+
+
+def _without_ornaments(text: str) -> str:
     start, end = 0, len(text)
     while start < end and _ornament(text[start]):
         start += 1

@@ -2,8 +2,8 @@
 
 A lead-in ("The category is", "Label:"), what follows a yes or no ("No, it is not"), and the text behind an option's
 letter ("B. Paris" for "B") do not count. Unless the request asks for a form, an emoji at either end, another notation
-of a time or date, a missing accent, the order of a list of names and an option's text for its letter do not either. It
-does not know meaning: "positive" and "favourable" differ unless the aliases say otherwise.
+of a time, date or range, a missing accent, the order of a list of names and an option's text for its letter do not
+either. It does not know meaning: "positive" and "favourable" differ unless the aliases say otherwise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from router.evidence.compare.base import Answer, Verdict, agree, differ, side_by_side
-from router.evidence.compare.choices import differ_in_accents, items, options, without_ornaments
+from router.evidence.compare.choices import differ_in_accents, items, options, plain
 from router.evidence.compare.moments import moment
 from router.evidence.compare.requests import wants_exact_form, wants_order
 from router.evidence.compare.text import normalise, word_overlap
@@ -68,7 +68,7 @@ class Label:
         """One answer in two notations, to a person who reads it."""
         if max(len(teacher), len(student)) > _LONGEST:
             return _same_list(request, teacher, student)
-        theirs, ours = (normalise(without_ornaments(text)) for text in (teacher, student))
+        theirs, ours = (plain(text) for text in (teacher, student))
         when = moment(theirs)
         return (
             theirs == ours

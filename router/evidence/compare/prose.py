@@ -1,9 +1,10 @@
 """Texts in sentences: cheap checks first, and a judge for what they leave open.
 
 Clearly the same: the words that say something are the same, in the same order (`words.plainly_same`), or the same
-bullet points in another order, where the request speaks of none. Clearly broken: another language, a fraction of the length, a loop, a refusal on one side, or one sentence with another number, name or
-negation. What is neither goes to the judge; without one it counts as a harmful difference, because a paraphrase and a
-mistake look alike from here. The cheap checks are symmetric: they do not know which side is right.
+bullet points in another order, where the request speaks of none. Clearly broken: another language, a fraction of the
+length, a loop, a refusal on one side, or one sentence with another number, name or negation. What is neither goes to
+the judge; without one it counts as a harmful difference, because a paraphrase and a mistake look alike from here. The
+cheap checks are symmetric: they do not know which side is right.
 """
 
 from __future__ import annotations

@@ -145,10 +145,12 @@ def _imported(module: ast.Module) -> tuple[dict[str, str], set[str]]:
 
 def _is_plain_import(node: ast.stmt) -> bool:
     """From another package, by name; `import a.b` binds `a`, and is left as it is."""
-    if isinstance(node, ast.Import):
-        return all("." not in alias.name or alias.asname for alias in node.names)
-    named = isinstance(node, ast.ImportFrom) and not node.level and node.module != "__future__"
-    return named and all(alias.name != "*" for alias in node.names)
+    match node:
+        case ast.Import(names=aliases):
+            return all("." not in alias.name or alias.asname for alias in aliases)
+        case ast.ImportFrom(module=source, names=aliases, level=0):
+            return source != "__future__" and all(alias.name != "*" for alias in aliases)
+    return False
 
 
 def _binds(node: ast.AST) -> tuple[str, ...]:

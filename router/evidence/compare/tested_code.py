@@ -26,7 +26,7 @@ class TestedCode:
     argv: tuple[str, ...]
     sandbox: Sandbox
     form: SourceCode = field(default_factory=SourceCode)
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
@@ -95,7 +95,7 @@ class ToolCalls:
         missing, extra = _rest(theirs, ours), _rest(ours, theirs)
         if not missing or not extra or len(missing) > MATCHED or len(extra) > MATCHED:
             return missing, extra
-        rules = {name: self._rules(request, name) for name in {call.call.name for call in missing}}
+        rules = self._rules(request, {call.call.name for call in missing})
         lone = []
         for call in missing:
             twin = next((n for n, other in enumerate(extra) if _alike(call, other, rules[call.call.name])), None)
@@ -105,21 +105,23 @@ class ToolCalls:
                 extra.pop(twin)
         return lone, extra
 
-    def _rules(self, request: Mapping[str, Any], name: str) -> Rules:
-        """The configured rules, and what request and schema leave open."""
-        schemas = tool_schemas(request) or {}
-        ordered = wants_order(request)
-        return self.rules.get(name, Rules()).with_hints(
-            sets=() if ordered else sets(schemas.get(name) or {}),
-            set_names=not ordered,
-            notations=not wants_exact_values(request),
-            free_text=not wants_exact_values(request),
-        )
+    def _rules(self, request: Mapping[str, Any], names: Collection[str]) -> dict[str, Rules]:
+        """By tool the configured rules, and what request and schema leave open."""
+        schemas, ordered, exact = tool_schemas(request) or {}, wants_order(request), wants_exact_values(request)
+        return {
+            name: self.rules.get(name, Rules()).with_hints(
+                sets=() if ordered else sets(schemas.get(name) or {}),
+                set_names=not ordered,
+                notations=not exact,
+                free_text=not exact,
+            )
+            for name in names
+        }
 
     def _told(self, request: Mapping[str, Any], missing: list[_Call], extra: list[_Call]) -> str:
         if len(missing) == len(extra) == 1 and missing[0].call.name == extra[0].call.name:
             name = missing[0].call.name
-            return f"{name} {_argument_difference(missing[0], extra[0], self._rules(request, name))}"
+            return f"{name} {_argument_difference(missing[0], extra[0], self._rules(request, [name])[name])}"
         return f"teacher: {_list(missing)} student: {_list(extra)}"
 
 

@@ -2,7 +2,8 @@
 
 A text that is a JSON object or array stays one: its strings and numbers are redacted one by one and everything else is
 left as it was written; so is such a text inside a string, and one in a fenced block. A number becomes a string. The key
-in front of a value is read with it ("phone": 5551234567), keys are redacted too.
+in front of a value is read with it ("phone": 5551234567), keys are redacted too. A text with `\\u` escapes that is no
+JSON is read without them, too.
 Not looked into: `data:` URLs (images, sound, files) and other encodings.
 """
 
@@ -23,6 +24,7 @@ _JSON_TOKEN = re.compile(
     r'(?P<string>"(?:[^"\\]|\\.)*")(?P<key>\s*:)?|(?P<number>-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)', re.DOTALL
 )
 _FENCE = re.compile(r"(?P<open>```[\w+-]*[ \t]*\n)(?P<inside>.*?)(?P<close>\n[ \t]*```)", re.DOTALL)
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _MIN_NUMBER_DIGITS = 7  # no detector knows a shorter one
 _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+[;,]")
 
@@ -66,7 +68,14 @@ class Redactor:
             return text
         while (cleaner := self._once(text, key, levels)) != text:
             text = cleaner
-        return text
+        return text if _is_json(text) else self._escaped(text, key, levels)
+
+    def _escaped(self, text: str, key: str, levels: int) -> str:
+        """JSON that was cut off is only a text, whose escapes can hide something; then it is written without them."""
+        if (plain := _unescaped(text)) == text:
+            return text
+        clean = self.text(plain, key, levels)
+        return text if clean == plain else clean
 
     def _once(self, text: str, key: str, levels: int) -> str:
         if levels and _is_json(text):
@@ -144,6 +153,14 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _unescaped(text: str) -> str:
+    """Characters in the place of JSON's `\\u` escapes, those of surrogate pairs together."""
+    if not _ESCAPE.search(text):
+        return text
+    plain = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _refuse(constant: str) -> None:

@@ -71,9 +71,10 @@ async def test_a_pair_holds_both_answers_and_what_they_cost(
     policy: Json, endpoint: str, stream: bool, teacher: ScriptedUpstream, student: ScriptedUpstream
 ) -> None:
     async with running_gateway(audited(teacher, student, policy=policy)) as gateway:
-        answer = await gateway.ask(endpoint, stream=stream)
+        answer = await gateway.ask(endpoint, stream=stream, safety_identifier="hash-1", user="4711")
         assert answer.status_code == 200, answer.text
         pair = await pair_of(gateway)
+        assert pair.users == ["hash-1", "4711"]
         assert (pair.endpoint, pair.served, pair.route) == (endpoint, policy["model"], "auto")
         assert (pair.teacher.text, pair.student.text) == ("from the teacher", "from the student")
         assert not pair.verdict.same
@@ -377,6 +378,21 @@ async def test_a_shutdown_ends_running_audits_and_counts_them(
         assert gateway.metric("audits_total", result="shutdown") == 1
         assert not await gateway.pairs()
         await asyncio.wait_for(student.client_gone.wait(), 30)
+
+
+async def test_a_pair_whose_second_draw_is_cut_short_is_kept_without_it(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    teacher.script(Reply("from the teacher"), HANG)
+    async with running_gateway(audited(teacher, student, confirm=1.0) | {"retention": {"min_pairs": 1}}) as gateway:
+        await gateway.ask("chat")
+        await teacher.arrived(2)
+        await gateway.gateway.auditor.close(0.1)
+        pair = await pair_of(gateway)
+        assert pair.second is None and pair.triage and pair.triage.label == "ambiguous"
+        gateway.gateway.retention.ship()
+        await gateway.gateway.retention.refresh()
+        assert gateway.metric("retention_pairs", slice="all") == 1
 
 
 async def test_observe_mode_serves_the_teacher_and_asks_the_student_a_sample(

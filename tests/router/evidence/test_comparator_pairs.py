@@ -1,32 +1,47 @@
 """The comparators against the labelled pairs: what `docs/comparators.md` reports does not get worse unseen.
 
-The floors are the figures of `python bench/comparators.py` on 2026-11-22. A change that lifts one lifts the floor with
-it; one that lowers a figure says why, here and in the document.
+The floors are the figures of `python bench/comparators.py --half HALF` on 2026-11-22. A change that lifts one lifts the
+floor with it; one that lowers a figure says why, here and in the document.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.comparator_pairs.measure import FOLDER, KINDS, OUTCOMES, figures, judge, load
+from tests.comparator_pairs.measure import FOLDER, HALVES, KINDS, OUTCOMES, Half, figures, judge, load
+
+BENCH = Path(__file__).parents[3] / "bench" / "comparators.py"
 
 FEWEST = {kind: 8 if kind in OUTCOMES else 40 for kind in KINDS}
-# (precision, recall) of the harm flag, rounded down.
-FLOORS = {
-    "label": (0.583, 1.0),
-    "number": (0.530, 0.896),
-    "json": (0.532, 1.0),
-    "tool_calls": (0.636, 0.972),
-    "code": (0.477, 0.969),
-    "prose": (0.453, 0.975),
-    "refusal": (0.692, 1.0),
-    "truncated": (0.666, 1.0),
-    "empty": (0.8, 1.0),
-    "error": (1.0, 1.0),
+# (precision, recall) of the harm flag by half and kind, rounded down.
+FLOORS: dict[tuple[Half, str], tuple[float, float]] = {
+    ("development", "label"): (0.666, 1.0),
+    ("development", "number"): (0.7, 1.0),
+    ("development", "json"): (0.636, 1.0),
+    ("development", "tool_calls"): (0.736, 1.0),
+    ("development", "code"): (0.515, 1.0),
+    ("development", "prose"): (0.488, 1.0),
+    ("development", "refusal"): (0.714, 1.0),
+    ("development", "truncated"): (0.833, 1.0),
+    ("development", "empty"): (1.0, 1.0),
+    ("development", "error"): (1.0, 1.0),
+    ("held-out", "label"): (0.666, 1.0),
+    ("held-out", "number"): (0.625, 1.0),
+    ("held-out", "json"): (0.633, 1.0),
+    ("held-out", "tool_calls"): (0.709, 1.0),
+    ("held-out", "code"): (0.47, 1.0),
+    ("held-out", "prose"): (0.431, 1.0),
+    ("held-out", "refusal"): (0.8, 1.0),
+    ("held-out", "truncated"): (0.75, 1.0),
+    ("held-out", "empty"): (1.0, 1.0),
+    ("held-out", "error"): (1.0, 1.0),
 }
 
 
@@ -58,14 +73,27 @@ def test_every_answer_is_a_choice_or_an_error() -> None:
     assert shapes == {frozenset({"message", "finish_reason"}), frozenset({"error"})}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_the_harm_flag_is_as_precise_and_as_complete_as_it_was(kind: str) -> None:
-    found = figures(await judge(load(kind)))
-    precision, recall = FLOORS[kind]
+def test_every_pair_is_in_one_half_and_the_halves_are_about_equal() -> None:
+    halves = {half: [pair.id for kind in KINDS for pair in load(kind, half)] for half in HALVES}
+    assert sorted(halves["development"] + halves["held-out"]) == sorted(halves["all"])
+    assert 0.9 < len(halves["development"]) / len(halves["held-out"]) < 1.1
+
+
+@pytest.mark.parametrize(("half", "kind"), FLOORS)
+async def test_the_harm_flag_is_as_precise_and_as_complete_as_it_was(half: Half, kind: str) -> None:
+    found = figures(await judge(load(kind, half)))
+    precision, recall = FLOORS[half, kind]
     assert found.precision is not None
     assert found.recall is not None
     assert found.precision >= precision
     assert found.recall >= recall
+
+
+def test_no_single_pair_of_the_held_out_half_is_listed() -> None:
+    asked = [sys.executable, str(BENCH), "--half", "held-out", "--errors"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(BENCH.parents[1])})
+    assert done.returncode == 2 and done.stdout == ""
+    assert "--errors needs --half development" in done.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -25,16 +25,18 @@ from router.evidence.erasure import (
     Subject,
     Tombstones,
     from_names,
+    now_s,
     parse_subject,
     read_tombstones,
     tombstone_name,
     who,
     write_tombstones,
 )
+from router.evidence.records import users_of
 from router.evidence.redis import connect
 from router.evidence.segment import Frame
 from router.evidence.spool import Log, Spool, read_spool
-from router.evidence.streams import DECISIONS, DISAGREEMENTS, LABELS, shard_key
+from router.evidence.streams import AGREEMENTS, DECISIONS, DISAGREEMENTS, LABELS, shard_key
 from router.evidence.writer import EvidenceWriter
 from router.evidence_settings import Evidence
 from router.record.metrics import Metrics
@@ -210,8 +212,8 @@ def test_a_run_that_was_cut_short_is_finished_by_the_next(client: redis.Redis, t
 def test_dead_letters_of_the_subject_go_even_where_nobody_can_read_them(client: redis.Redis) -> None:
     unreadable = [
         said(1, user="ann").model_dump_json().replace('"schema_version":2', '"schema_version":99'),
-        '{"user": "ann", "torn',
-        '{"user":"anne", "torn',
+        '{"users": ["ann"], "torn',
+        '{"users":["anne"], "torn',
         '{"prompt":"ann"}',
     ]
     for data in unreadable:
@@ -222,6 +224,70 @@ def test_dead_letters_of_the_subject_go_even_where_nobody_can_read_them(client: 
     assert erase_everywhere([InStreams(client, 1, ANN)], GONE, 0).pairs["Redis"] == 2
     letters = [json.loads(fields[b"r"]) for _, fields in cast(Any, client.xrange(shard_key(0, DEAD)))]
     assert [letter["record"] for letter in letters] == unreadable[2:]
+
+
+def dead(client: redis.Redis) -> list[str]:
+    """The records of the dead letters."""
+    return [json.loads(fields[b"r"])["record"] for _, fields in cast(Any, client.xrange(shard_key(0, DEAD)))]
+
+
+def bury_all(client: redis.Redis, records: dict[str, list[str]]) -> None:
+    """Let an archiver find them, which cannot read any, and forget the streams."""
+    for name, some in records.items():
+        for data in some:
+            client.xadd(shard_key(0, name), {"r": data})
+    archiver(client, "memory://dead").once()
+    assert sorted(dead(client)) == sorted(data for some in records.values() for data in some)
+    client.delete(*(shard_key(0, name) for name in records))
+
+
+def unreadable(record: Something) -> str:
+    return encoded(record).decode().replace('"schema_version":', '"schema_version":9')
+
+
+def test_a_dead_label_goes_with_its_pair(client: redis.Redis) -> None:
+    torn = unreadable(label(1, "ambiguous"))[:-2]
+    other = unreadable(label(4, "ambiguous"))
+    bury_all(client, {LABELS: [unreadable(label(1, "ambiguous")), torn, other]})
+    add(client, [said(1, user="ann"), said(4)])
+    erased = erase_everywhere([InStreams(client, 1, ANN)], GONE, 0)
+    assert (erased.labels["Redis"], erased.pairs["Redis"], dead(client), erased.left) == (2, 1, [other], {})
+
+
+def test_the_labels_of_a_dead_pair_go_with_it(client: redis.Redis) -> None:
+    bury_all(client, {DISAGREEMENTS: [unreadable(said(1, user="ann"))]})
+    add(client, [label(1, "ambiguous"), label(4, "ambiguous")])
+    erased = erase_everywhere([InStreams(client, 1, ANN)], GONE, 0)
+    assert (erased.labels["Redis"], erased.pairs["Redis"], dead(client)) == (1, 1, [])
+    assert kept_in(client) == Counter([encoded(label(4, "ambiguous"))])
+
+
+@pytest.mark.parametrize("at", [NOON * 1000, 1e300, -5.0])
+def test_a_dead_pair_whose_time_is_none_goes_too(client: redis.Redis, at: float) -> None:
+    other = encoded(said(2, user="bob", at=at)).decode()
+    bury_all(client, {DISAGREEMENTS: [encoded(said(1, user="ann", at=at)).decode(), other]})
+    tombstones = Tombstones({ANN.digest: now_s()})
+    assert not erase_everywhere([InStreams(client, 1, ANN)], tombstones, 0).left
+    assert dead(client) == [other]
+
+
+def test_a_dead_pair_that_only_its_text_tells_of_goes_by_each_name(client: redis.Redis) -> None:
+    mine = [
+        '{"users":["x, \\"y\\"", "ann"],"time":"noon"}',
+        '{"request":{"safety_identifier": "ann","us',
+        '{"request":{"user":"ann"',
+    ]
+    others = ['{"users":["x"],"note":"ann"}', '{"users":["ann, bob"]}', '{"key":"ann"']
+    bury_all(client, {AGREEMENTS: [*mine, *others]})
+    assert erase_everywhere([InStreams(client, 1, ANN)], GONE, 0).pairs["Redis"] == 3
+    assert dead(client) == others
+
+
+def test_what_is_no_dead_letter_stays_and_breaks_nothing(client: redis.Redis) -> None:
+    for fields in ({"x": "y"}, {"r": "ann"}, {"r": b"\xff"}, {"r": "[]"}, {"r": '{"record":"ann"}'}):
+        client.xadd(shard_key(0, DEAD), cast(Any, fields))
+    assert not erase_everywhere([InStreams(client, 1, ANN)], GONE, 0).left
+    assert client.xlen(shard_key(0, DEAD)) == 5
 
 
 def test_the_log_of_a_running_gateway_is_waited_for_and_told_of(tmp_path: Path) -> None:
@@ -267,6 +333,31 @@ def test_a_subject_may_hold_anything_after_its_kind() -> None:
 NAMES = st.text(min_size=1, max_size=3)
 
 
+@pytest.mark.parametrize("name", ["hash-1", "4711"])
+def test_a_pair_goes_by_each_name_of_its_user(name: str, tmp_path: Path) -> None:
+    mine = said(1).model_copy(update={"users": ["hash-1", "4711"]})
+    store = Store(str(tmp_path))
+    archive_files(store, [mine, said(2)])
+    gone = Tombstones({Subject("user", name).digest: NOON})
+    assert gone.drops_record(encoded(mine)) and not gone.drops_record(encoded(said(2)))
+    erase_everywhere([InArchive(store)], gone, 0)
+    assert lines_in(tmp_path, DISAGREEMENTS) == Counter([said(2).id])
+
+
+@pytest.mark.parametrize(
+    ("request_", "users"),
+    [
+        ({"safety_identifier": "a", "user": "b"}, ["a", "b"]),
+        ({"safety_identifier": "", "user": "b"}, ["b"]),
+        ({"safety_identifier": "a", "user": "a"}, ["a"]),
+        ({"safety_identifier": 1, "user": None}, []),
+        ({}, []),
+    ],
+)
+def test_every_name_of_a_user_counts(request_: dict[str, object], users: list[str]) -> None:
+    assert users_of(request_) == users
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, NAMES, st.floats(0, 100)), max_size=30), NAMES, st.floats(0, 100))
 def test_exactly_what_the_subject_said_by_then_is_dropped(
@@ -275,6 +366,6 @@ def test_exactly_what_the_subject_said_by_then_is_dropped(
     for subject in (Subject("user", name), Subject("key", name)):
         tombstones = Tombstones({subject.digest: until})
         for key, user, at in records:
-            assert tombstones.drops(key, user, at) == (subject.said(key, user) and at <= until)
+            assert tombstones.drops(key, [user], at) == (subject.said(key, [user]) and at <= until)
             data = said(1, key=key, user=user, at=at).model_dump_json().encode()
-            assert tombstones.drops_record(data) == (subject.said(key, user) and at <= until)
+            assert tombstones.drops_record(data) == (subject.said(key, [user]) and at <= until)

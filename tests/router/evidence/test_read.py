@@ -154,10 +154,10 @@ def test_splits_have_their_shares() -> None:
 
 def test_what_the_erased_said_before_is_left_out(redis_process: RedisProcess, tmp_path: Path) -> None:
     redis_process.start()
-    gone, kept = (pair(number, harm=True).model_copy(update={"user": "ann"}) for number in (1, 9))
+    gone, kept = (pair(number, harm=True).model_copy(update={"users": ["ann"]}) for number in (1, 9))
     for record in (gone, kept):
         redis_process.call("XADD", shard_key(0, DISAGREEMENTS), "*", "r", record.model_dump_json())
-    spool_pairs(tmp_path, [pair(2, harm=True).model_copy(update={"user": "ann"}), pair(3, harm=True)])
+    spool_pairs(tmp_path, [pair(2, harm=True).model_copy(update={"users": ["ann"]}), pair(3, harm=True)])
     settings = settings_for(tmp_path, redis_process)
     bury(settings, Subject("user", "ann"), pair(5).time)
     evidence = Evidence(settings)

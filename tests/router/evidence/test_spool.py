@@ -12,7 +12,7 @@ import pytest
 
 from router.evidence.counts import KEPT, PRODUCED
 from router.evidence.segment import Frame
-from router.evidence.spool import SUFFIX, Log, NoNet, Spool, read_spool
+from router.evidence.spool import SUFFIX, Log, NoNet, Spool, Unread, read_spool
 
 MEGABYTE = 1024 * 1024
 STREAM = "decisions"
@@ -51,6 +51,18 @@ def file_size_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """A segment is there and cannot be read, as where a process has no file descriptor left."""
+    aside = path.with_suffix(".aside")
+    path.rename(aside)
+    path.symlink_to(path.parent)
+    try:
+        yield
+    finally:
+        aside.replace(path)
 
 
 def test_what_was_written_comes_back_in_order(tmp_path: Path) -> None:
@@ -197,6 +209,38 @@ def test_a_segment_that_cannot_be_read_is_damage_in_the_middle(tmp_path: Path) -
     assert contents(log) == [0, 1, 4, 5]
     assert [segment.damaged for segment in log.segments] == [0, 2, 0]
     log.close()
+
+
+def test_a_segment_that_a_broken_disk_does_not_give_back_is_damage(tmp_path: Path) -> None:
+    log = Log.create(Spool(tmp_path, MEGABYTE))
+    append(log, 1, 2)
+    log.rotate()
+    log.segments[0].path.unlink()
+    log.segments[0].path.symlink_to("/proc/self/mem")  # its first page gives EIO
+    assert contents(log) == [] and log.segments[0].damaged == 2
+    log.close()
+
+
+def test_a_segment_that_cannot_be_read_now_is_no_damage(tmp_path: Path) -> None:
+    log = Log.create(Spool(tmp_path, MEGABYTE))
+    append(log, 1, 2)
+    log.rotate()
+    with no_descriptors(), pytest.raises(Unread):
+        log.read(log.segments[0])
+    assert log.segments[0].damaged == 0
+    assert contents(log) == [1, 2] and log.segments[0].damaged == 0
+    log.close()
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Opening a file fails."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_of_many_processes_one_takes_a_log(tmp_path: Path) -> None:

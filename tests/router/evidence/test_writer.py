@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from router.evidence_settings import Evidence
 from router.record.metrics import DROP_REASONS, Metrics
 from router.settings import Config, Secrets, Settings
 from tests.router.evidence.conftest import RedisProcess
+from tests.router.evidence.test_spool import file_size_limit, unreadable
 from tests.support.gateway import eventually, two_models
 
 MEGABYTE = 1024 * 1024
@@ -34,13 +36,20 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "everysec")
 class Writing:
     """A writer with its metrics and its spool."""
 
-    def __init__(self, folder: Path, redis: RedisProcess | None, sure_s: float = SURE_S, **config: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        redis: RedisProcess | None,
+        sure_s: float = SURE_S,
+        destination: str = "",
+        **config: Any,
+    ) -> None:
         self.folder = folder
         self.metrics = Metrics()
         evidence = Evidence(spool_dir=folder, **config)
         settings = Settings(config=Config.model_validate(two_models("http://t", "http://s")), secrets=Secrets())
         client = connect(redis.url, settings) if redis else None
-        self.writer = EvidenceWriter(evidence, client, self.metrics, RETRY_S, sure_s)
+        self.writer = EvidenceWriter(evidence, client, self.metrics, RETRY_S, sure_s, destination)
 
     def put(self, *numbers: int, stream: str = DECISIONS) -> None:
         for number in numbers:
@@ -78,9 +87,9 @@ def numbers(records: list[bytes]) -> list[int]:
 
 @asynccontextmanager
 async def writing(
-    folder: Path, redis: RedisProcess | None, sure_s: float = SURE_S, **config: Any
+    folder: Path, redis: RedisProcess | None, sure_s: float = SURE_S, destination: str = "", **config: Any
 ) -> AsyncIterator[Writing]:
-    running = Writing(folder, redis, sure_s, **config)
+    running = Writing(folder, redis, sure_s, destination, **config)
     running.writer.start()
     try:
         yield running
@@ -224,6 +233,30 @@ async def test_what_is_too_old_leaves_the_stream(redis_process: RedisProcess, tm
     async with writing(tmp_path, redis_process):
         await eventually(lambda: len(redis_process.records(DECISIONS)) < 100, "the trimming of rows")
         await eventually(lambda: len(redis_process.records(AGREEMENTS)) < 100, "the trimming of pairs")
+
+
+async def test_what_is_too_old_leaves_shards_that_are_not_in_use_any_more(
+    redis_process: RedisProcess, tmp_path: Path
+) -> None:
+    redis_process.start()
+    for number in range(300):
+        redis_process.call("XADD", shard_key(7, AGREEMENTS), f"86400000-{number + 1}", "r", "old")
+    async with writing(tmp_path, redis_process, shards=2):
+        await eventually(lambda: len(redis_process.records(AGREEMENTS, 7)) < 100, "the trimming")
+
+
+async def test_a_gateway_whose_clock_is_wrong_removes_nothing_that_is_not_old(
+    redis_process: RedisProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis_process.start()
+    for number in range(300):
+        redis_process.call("XADD", shard_key(0, DECISIONS), "*", "r", "new")
+        redis_process.call("XADD", shard_key(0, LABELS), f"86400000-{number + 1}", "r", "old")
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 40 * 86_400)
+    async with writing(tmp_path, redis_process):
+        await eventually(lambda: len(redis_process.records(LABELS)) < 100, "the trimming")  # after that of rows
+        assert len(redis_process.records(DECISIONS)) == 300
 
 
 async def test_closing_writes_what_is_queued(redis_process: RedisProcess, tmp_path: Path) -> None:
@@ -488,6 +521,92 @@ async def test_what_is_damaged_is_counted_and_the_rest_arrives(redis_process: Re
         await eventually(lambda: w.counted("records_dropped", "damaged") == 1, "the count")
 
 
+async def test_a_log_that_cannot_be_read_for_a_moment_arrives_whole(
+    redis_process: RedisProcess, tmp_path: Path
+) -> None:
+    """Of an ended process; this one's own goes its way meanwhile."""
+    dead = Log.create(Spool(tmp_path, MEGABYTE))
+    for number in range(3):
+        dead.append([Frame(0, number + 1, number + 1, 0.0, {DECISIONS: [b'{"n":%d}' % number]})])
+        dead.rotate()
+    dead.close()
+    redis_process.start()
+    with unreadable(dead.segments[1].path):
+        async with writing(tmp_path, redis_process) as w:
+            await in_redis(redis_process, 0)
+            w.put(7)
+            await in_redis(redis_process, 0, 7)
+            assert w.dropped() == 0
+    async with writing(tmp_path, redis_process) as w:
+        await in_redis(redis_process, 0, 7, 1, 2)
+        assert w.dropped() == 0
+
+
+async def test_its_own_log_that_cannot_be_read_for_a_moment_arrives_whole(
+    redis_process: RedisProcess, tmp_path: Path
+) -> None:
+    async with writing(tmp_path, redis_process) as w:
+        w.put(*range(10))
+        await w.writer.flush()
+        (path,) = w.segments()
+        with unreadable(path):
+            redis_process.start()
+            await asyncio.sleep(3 * RETRY_S)
+        await in_redis(redis_process, *range(10))
+        assert w.dropped() == 0
+
+
+async def test_gateways_that_share_a_folder_and_no_redis_keep_to_their_own_logs(
+    redis_process: RedisProcess, tmp_path: Path
+) -> None:
+    redis_process.start()
+    (tmp_path / "gone").mkdir()
+    away = RedisProcess(tmp_path / "gone")
+    async with writing(tmp_path / "spool", away, destination="a") as a:
+        a.put(1, 2)
+    async with (
+        writing(tmp_path / "spool", redis_process, destination="b") as b,
+        writing(tmp_path / "spool", None, destination="none", spool_max_bytes=MEGABYTE) as alone,
+    ):
+        for number in range(40):
+            alone.writer.put(LABELS, "id", b"%05d" % number * 20_000)
+            await alone.writer.flush()
+        b.put(3)
+        await in_redis(redis_process, 3)
+        await eventually(lambda: b.spooled() == [1, 2], "its own log to be empty")
+        assert alone.counted("records_dropped", "spool_oldest") > 0
+        assert alone.counted("records_dropped", "spool_full") == 0
+        assert redis_process.call("XLEN", shard_key(0, LABELS)) == 0
+    away.start()
+    async with writing(tmp_path / "spool", away, destination="a"):
+        await in_redis(away, 1, 2)
+    away.stop()
+
+
+@pytest.mark.parametrize("redis_runs", [True, False])
+async def test_a_disk_that_was_full_at_the_start_has_the_log_when_there_is_room(
+    redis_runs: bool, redis_process: RedisProcess, tmp_path: Path
+) -> None:
+    if redis_runs:
+        redis_process.start()
+    w = Writing(tmp_path, redis_process if redis_runs else None, sure_s=30.0)
+    w.put(1)
+    with file_size_limit(0):
+        w.writer.start()
+        await w.writer.flush()
+        assert w.totals().produced == 0
+    await eventually(lambda: w.totals().produced == 1, "the counts")
+    w.put(2, 3)
+    await eventually(lambda: w.spooled() == [2, 3], "the log")
+    await w.writer.close()
+    without_log = 0 if redis_runs else 1
+    assert w.counted("records_dropped", "spool_full") == without_log
+    assert w.totals() == Totals(produced=3, dropped=without_log, crashed=0, lost=0, taken=3 - without_log)
+    assert not list(tmp_path.glob("*.new"))
+    if redis_runs:
+        assert numbers(redis_process.records(DECISIONS)) == [1, 2, 3]
+
+
 async def test_a_log_of_a_live_process_is_left_to_it(redis_process: RedisProcess, tmp_path: Path) -> None:
     other = Log.create(Spool(tmp_path, MEGABYTE))
     other.append([Frame(0, 1, 1, 0.0, {DECISIONS: [b'{"n":1}']})])
@@ -513,7 +632,7 @@ async def test_two_writers_on_one_spool_lose_and_repeat_nothing(redis_process: R
 
 
 async def test_a_key_in_the_way_holds_its_shard_up_and_half_a_batch_is_never_written(
-    redis_process: RedisProcess, tmp_path: Path
+    redis_process: RedisProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_process.start()
     redis_process.call("SET", shard_key(0, AGREEMENTS), "in the way")
@@ -523,6 +642,8 @@ async def test_a_key_in_the_way_holds_its_shard_up_and_half_a_batch_is_never_wri
             w.put(number, stream=AGREEMENTS)
         await w.writer.flush()
         assert redis_process.call("EXISTS", shard_key(0, DECISIONS)) == 0
+        assert any(f"{shard_key(0, AGREEMENTS)} in Redis is no stream" in line for line in caplog.messages)
+        assert not any("memory" in line for line in caplog.messages)
         redis_process.call("DEL", shard_key(0, AGREEMENTS))
         await in_redis(redis_process, *range(5))
         await in_redis(redis_process, *range(5), stream=AGREEMENTS)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from router.export.example import Call, Message
-from tests.router.export.cases import COMPLETION, RESPONSES, TOOLS, WEATHER, answer, call, example, made, user
+from router.export.formats.registry import FORMATS
+from router.export.lint import problem
+from tests.router.export.cases import COMPLETION, RESPONSES, TOOLS, WEATHER, Json, answer, call, example, made, user
 
 
 def test_a_completions_prompt_is_a_users_message() -> None:
@@ -95,3 +99,22 @@ def test_the_answer_to_imitate_is_the_one_that_was_not_wrong() -> None:
         found = example(TOOLS, verdict)  # type: ignore[arg-type]  # a literal, of a tuple
         assert found.good.message.calls[0].arguments == f'{{"minutes": {good}}}'
         assert (found.bad and found.bad.message.calls[0].arguments) == (bad and f'{{"minutes": {bad}}}')
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "I will not."}]},
+        {"role": "assistant", "content": None, "refusal": "I will not."},
+    ],
+)
+def test_a_refusal_in_the_history_keeps_its_words(refused: Json) -> None:
+    record = made(1, {"messages": [user("?"), refused, user("!")]}, "fine", "bad")
+    assert [message.text for message in example(record).prompt] == ["?", "I will not.", "!"]
+    assert all(problem(example(record), each.rules) is None for each in FORMATS.values())
+
+
+def test_a_refusal_in_the_input_of_responses_keeps_its_words() -> None:
+    refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "I will not."}]}
+    record = made(1, {"input": [user("?"), refused, user("!")]}, "fine", "bad", endpoint="responses")
+    assert [message.text for message in example(record).prompt] == ["?", "I will not.", "!"]

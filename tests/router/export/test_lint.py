@@ -59,6 +59,8 @@ def test_a_sound_pair_is_let_through(name: str) -> None:
     ("record", "expected"),
     [
         (chat({"role": "system", "content": "hi"}), "no_user_message"),
+        (chat(user(" \n")), "no_user_message"),
+        (chat({"role": "user", "content": [{"type": "text", "text": ""}]}), "no_user_message"),
         (chat(ASSISTANT, user("?")), "role_order"),
         (chat(user("?"), ASSISTANT), "role_order"),
         (chat(user("?"), {"role": "system", "content": "late"}, user("!")), "role_order"),
@@ -130,6 +132,18 @@ def test_sharegpt_takes_turns_and_has_no_text_beside_calls() -> None:
     beside = chat(user("?"), SPOKE_AND_CALLED, RESULT)
     assert [reason(record, "sharegpt") for record in (twice, beside)] == ["role_order", "text_beside_calls"]
     assert [reason(record, "trl-sft") for record in (twice, beside)] == [None, None]
+
+
+@pytest.mark.parametrize("name", ["sharegpt", "llamafactory"])
+def test_a_side_that_speaks_in_two_roles_in_a_row_does_not_alternate(name: str) -> None:
+    """A tool's result and a question right after it stand both at an odd place, and cannot be joined."""
+    asked = chat(user("?"), CALLED, RESULT, user("!"))
+    assert reason(asked, name) == "role_order" and reason(asked, "trl-sft") is None
+    for record in (chat(user("?"), user("!")), chat(user("?"), CALLED, RESULT, ASSISTANT, user("!"))):
+        assert reason(record, name) is None
+        (row,) = FORMATS[name].rows(example(record))
+        places = [turn["from"] in ("human", "observation") for turn in row["conversations"]]
+        assert places == [place % 2 == 0 for place in range(len(places))]
 
 
 def test_more_tokens_than_the_student_can_read_are_too_long() -> None:

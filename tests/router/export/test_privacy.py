@@ -35,7 +35,7 @@ def personal() -> PairRecord:
         },
         answer("teacher", f"Sent to {MAIL}.", ("pay", json.dumps({"card": CARD}))),
         answer("student", "Sent to bob@example.com."),
-        user="ada",
+        users=["ada"],
         second=answer("teacher", f"Mail to {MAIL}."),
     )
     verdict = record.verdict.model_copy(update={"diff": f'teacher: "Sent to {MAIL[:9]}…'})

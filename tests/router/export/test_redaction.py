@@ -157,3 +157,17 @@ def test_half_a_surrogate_pair_stays_an_escape() -> None:
 )
 def test_luhn(digits: str, valid: bool) -> None:
     assert luhn(digits) is valid
+
+
+@pytest.mark.parametrize(
+    ("torn", "clean"),
+    [
+        ('{"to":"bob\\u0040example.com', '{"to":"[EMAIL_1]'),
+        ('{"to":"\\ud83d\\ude00 bob\\u0040example.com', '{"to":"\U0001f600 [EMAIL_1]'),
+        ('{"to":"M\\u00fcnchen \\ud83d', '{"to":"M\\u00fcnchen \\ud83d'),
+        ('mail "bob\\u0040example.com"', 'mail "[EMAIL_1]"'),
+    ],
+)
+def test_json_that_was_cut_off_hides_nothing_behind_escapes(torn: str, clean: str) -> None:
+    assert redacted(torn) == clean
+    assert redacted(clean) == clean

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from router.errors import ConfigError
 from router.evidence.records import Triage
 from router.lossmap import show
 from router.lossmap.examples import readable
-from router.lossmap.html import as_html
+from router.lossmap.html import as_html, write_html
 from router.lossmap.lossmap import LossMap, build
 from router.lossmap.outcome import is_ambiguous, is_excused, is_loss
 from router.lossmap.title import title
@@ -70,12 +72,12 @@ def test_the_tasks_that_the_student_loses_are_named_and_priced() -> None:
     assert found.loss.value == pytest.approx(0.4)
     (sort,) = (figures for figures in found.named if figures.name == "opening:sort")
     assert sort.share.value == pytest.approx(0.2)
-    assert sort.requests_per_day == pytest.approx(0.2 * 101)
+    assert sort.requests_per_day == pytest.approx(0.2 * 100)
     assert sort.loss.value == 1.0 and sort.served_loss.value == 0.0 and sort.teacher_share == 1.0
     each = (TEACHER_NANO - STUDENT_NANO) / 1e9
-    assert sort.at_stake_usd_per_day.value == pytest.approx(0.2 * 101 * each)
+    assert sort.at_stake_usd_per_day.value == pytest.approx(0.2 * 100 * each)
     assert [step.name for step in found.steps] == ["opening:sort", "opening:##+##"]
-    assert found.steps[-1].total_usd_per_day.value == pytest.approx(0.4 * 101 * each)
+    assert found.steps[-1].total_usd_per_day.value == pytest.approx(0.4 * 100 * each)
     assert found.steps[-1].loss_share == pytest.approx(1.0)
 
 
@@ -88,7 +90,7 @@ def test_what_the_student_serves_is_served_loss_and_no_money() -> None:
 
 def test_of_an_escalation_the_student_has_been_paid_already() -> None:
     escalated = [record.model_copy(update={"reason": "escalated"}) for record in route_traffic()]
-    assert map_of(escalated).at_stake_usd_per_day.value == pytest.approx(101 * TEACHER_NANO / 1e9)
+    assert map_of(escalated).at_stake_usd_per_day.value == pytest.approx(100 * TEACHER_NANO / 1e9)
 
 
 def test_pairs_that_say_nothing_of_the_student_are_left_out_and_counted() -> None:
@@ -104,7 +106,7 @@ def test_pairs_that_say_nothing_of_the_student_are_left_out_and_counted() -> Non
     assert found.left_out == {
         "teacher failed": 3,
         "other models": 2,
-        "earlier versions of the student": 4,
+        "other versions of the student": 4,
         "targeted while audit.rate was 0": 5,
     }
     assert {"3 pairs are left out: teacher failed."} <= set(show.head(found))
@@ -122,21 +124,60 @@ def test_requests_that_do_not_fit_are_counted_by_rows_and_priced() -> None:
     forced, shadow = [row(2000, fo=1, time=5.0)], [row(2001, o="shadow", time=5.0)]
     unseen = [row(2002, ns=1, time=5.0)]
     found = map_of(route_traffic(), [*rows(), *tools, *forced, *shadow, *unseen])
-    assert found.traffic.fitting_per_day == pytest.approx(101)
-    assert found.traffic.requests_per_day == pytest.approx(151)
+    a_day = 150 / 151  # 151 rows with 150 gaps in a day
+    assert found.traffic.fitting_per_day == pytest.approx(101 * a_day)
+    assert found.traffic.requests_per_day == pytest.approx(151 * a_day)
     assert found.traffic.unseen == 1
     (misfit,) = found.misfits
     assert misfit.name == "misfit:tools"
-    assert misfit.teacher_usd_per_day == pytest.approx(50 * TEACHER_NANO / 1e9)
-    assert misfit.at_stake_usd_per_day == pytest.approx(50 * (TEACHER_NANO - STUDENT_NANO) / 1e9)
+    assert misfit.teacher_usd_per_day == pytest.approx(50 * a_day * TEACHER_NANO / 1e9)
+    assert misfit.at_stake_usd_per_day == pytest.approx(50 * a_day * (TEACHER_NANO - STUDENT_NANO) / 1e9)
     assert found.steps[0].name == "misfit:tools"
     assert "never asked: requests with tools" in show.as_text(found)
 
 
 def test_without_rows_the_weights_say_how_much_traffic_there_is() -> None:
     found = map_of([record.model_copy(update={"time": 864.0 * n}) for n, record in enumerate(route_traffic(101))], [])
-    assert found.traffic.fitting_per_day == pytest.approx(202)
+    assert found.traffic.fitting_per_day == pytest.approx(200)
     assert any("estimated from the pairs' weights" in line for line in show.notes(found))
+
+
+@pytest.mark.parametrize("count", [20, 50, 1000])
+def test_a_rate_is_the_same_however_long_it_was_looked_at(count: int) -> None:
+    assert map_of(route_traffic(), rows(count)).traffic.requests_per_day == pytest.approx(100)
+
+
+def test_hardly_any_rows_say_nothing_of_a_day() -> None:
+    pairs = [record.model_copy(update={"time": 864.0 * n}) for n, record in enumerate(route_traffic(101))]
+    found = map_of(pairs, rows(19))
+    assert found.traffic.fitting_per_day == pytest.approx(200) and found.enough
+    said = "Only 19 decision rows: requests a day are estimated from the pairs' weights."
+    assert said in show.as_text(found)
+
+
+def test_hardly_any_rows_and_pairs_give_no_figures_a_day() -> None:
+    found = map_of(route_traffic(19), rows(19), min_pairs=5)
+    assert not found.enough and not found.named
+    text, data = show.as_text(found), json.loads(show.as_json(found))
+    assert "nobody knows how many requests a day" in text and "$" not in text
+    assert "no figures a day are given below 20" in text and "a map needs 20 requests or pairs" in text
+    assert [data[name] for name in ("requests_per_day", "at_stake_usd_per_day")] == [None, None]
+    assert data["traffic"]["fitting_per_day"] is None
+
+
+def test_a_student_that_was_only_tried_does_not_hide_the_one_that_serves() -> None:
+    usual = route_traffic(60)
+    stray = [made(9000 + number, student_version="tried") for number in range(49)]
+    found = map_of([*usual, *stray])
+    assert (found.student_version, found.pairs, found.left_out) == (
+        STUDENT_VERSION,
+        60,
+        {"other versions of the student": 49},
+    )
+    replaced = map_of([*usual, *stray, made(9999, student_version="tried")])
+    assert (replaced.student_version, replaced.pairs) == ("tried", 50)
+    neither = map_of([*usual, *stray], min_pairs=100)
+    assert (neither.student_version, neither.enough) == ("tried", False)
 
 
 @pytest.mark.parametrize(("count", "needed"), [(0, 50), (20, 30)])
@@ -214,6 +255,24 @@ def test_the_report_is_one_file_that_loads_nothing_and_runs_nothing() -> None:
     assert page.tags.count("svg") == 1 and page.tags.count("rect") >= 3
     text = as_html(map_of(route_traffic()))
     assert "prefers-color-scheme: dark" in text and "url(" not in text and "@import" not in text
+
+
+def test_a_report_is_private_and_replaces_an_earlier_one(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    for count in (400, 200):
+        write_html(map_of(route_traffic(count)), path)
+        assert f"<p>{count} pairs" in path.read_text()
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert [found.name for found in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("text", ["keep", "", "<!doctype html>"])
+def test_a_report_replaces_nothing_else(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"--html .*report.html: exists and is no loss map"):
+        write_html(map_of(route_traffic()), path)
+    assert path.read_text() == text and len(list(tmp_path.iterdir())) == 1
 
 
 def test_texts_of_clients_and_models_cannot_break_out_of_the_report() -> None:

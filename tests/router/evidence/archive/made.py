@@ -31,7 +31,7 @@ NOON = 1_700_000_000.0 // DAY_S * DAY_S + DAY_S / 2
 
 def said(number: int, *, key: str = "", user: str = "", at: float = NOON, harm: bool = True) -> PairRecord:
     """A pair with a speaker."""
-    return pair(number, harm=harm).model_copy(update={"key": key, "user": user, "time": at})
+    return pair(number, harm=harm).model_copy(update={"key": key, "users": [user] if user else [], "time": at})
 
 
 def label(number: int, verdict: TriageLabel, *, at: float = NOON, by: str = "ann", key: str = "") -> LabelRecord:

@@ -98,7 +98,7 @@ def test_other_tools_find_columns_to_filter_by(tmp_path: Path) -> None:
     archive_files(Store(str(tmp_path)), [said(1, key="app", user="u1"), full_row(1)])
     pairs = pyarrow.parquet.read_table(tmp_path / DISAGREEMENTS)
     assert pairs["day"].to_pylist() == ["2023-11-14"]
-    assert (pairs["key"][0].as_py(), pairs["user"][0].as_py(), pairs["harm"][0].as_py()) == ("app", "u1", True)
+    assert (pairs["key"][0].as_py(), pairs["users"][0].as_py(), pairs["harm"][0].as_py()) == ("app", ["u1"], True)
     assert pairs["triage"][0].as_py() == "student_wrong"
     rows = pyarrow.parquet.read_table(tmp_path / DECISIONS)
     assert set(DecisionRow.__struct_fields__) <= set(rows.column_names)

@@ -69,6 +69,8 @@ def labelled(asked: str, teacher: str, student: str) -> list[bool]:
         ("On which day?", "3. Februar 2031", "03.02.2031"),
         ("Who signed?", "Ida, Tom and Zoe", "Zoe, Ida, Tom"),
         ("Who signed?", "- Ida\n- Tom", "Tom, Ida"),
+        ("How many days?", "3-5 days", "3 to 5 days"),
+        ("How many days?", "3-5", "3 – 5"),
         (OPTIONS, "B", "Mars"),
         (OPTIONS, "The answer is (B).", "Mars."),
         (INLINE, "B", "Pacific"),
@@ -82,6 +84,7 @@ def test_another_notation_of_an_answer_for_a_person_is_the_same(asked: str, teac
     ("asked", "teacher", "student"),
     [
         ("Which flag?", "👍", "👎"),
+        ("How many days?", "3-5 days", "3 to 6 days"),
         ("What is it?", "año", "ano"),
         ("Wie?", "schön", "schon"),
         ("When do we meet?", "4:45 AM", "4:45 PM"),
@@ -100,6 +103,8 @@ def test_another_notation_of_an_answer_for_a_person_is_the_same(asked: str, teac
         (OPTIONS, "B", "Venus"),
         (OPTIONS, "D", "Mars"),
         ("A. The cat", "A", "The cat"),
+        ("A) Venus\nB) Mars\n(see D) Saturn", "D", "Saturn"),
+        ("A) Venus\nB) Venus", "A", "Venus"),
         (OPTIONS + "\nAnswer with the letter.", "B", "Mars"),
     ],
 )

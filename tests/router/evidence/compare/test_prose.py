@@ -132,7 +132,7 @@ def test_contractions_and_the_order_of_bullets_do_not_count(teacher: str, studen
 
 def test_names_that_changed_places_in_a_long_text_are_a_difference() -> None:
     told = (
-        "On Monday the board of the company decided after a long debate that {} should lead the new plant in the north, "
-        "while the old one, which closes next summer, is left to {} until its last worker has found another place."
+        "On Monday the board of the company decided after a long debate that {} should lead the new plant in the "
+        "north, while the old one, which closes next summer, is left to {} until its last worker has found a new place."
     )
     assert not judge(told.format("Ida", "Tom"), told.format("Tom", "Ida"), "prose").same
