@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from router.budget_settings import LimitUsd
+from router.evidence.streams import MAX_SHARDS
 from router.setting_types import Block, Name, Seconds
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -17,7 +18,7 @@ Days = Annotated[float, Field(gt=0, le=3660, allow_inf_nan=False)]
 class Evidence(Block):
     """Where decision rows and pairs go: bounded Redis streams, and a bounded spool on disk that outlives both."""
 
-    shards: int = Field(default=1, ge=1, le=64, description="each stream in so many keys; for Redis Cluster")
+    shards: int = Field(default=1, ge=1, le=MAX_SHARDS, description="each stream in so many keys; for Redis Cluster")
     spool_dir: Path = Field(default=Path("spool"), description="relative to the working directory")
     spool_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
     queue_max_records: int = Field(default=20_000, ge=1)

@@ -13,6 +13,7 @@ from pathlib import Path
 from router.client import unique_id
 from router.errors import ConfigError
 from router.evidence.audit import Auditor
+from router.evidence.destination import destination
 from router.evidence.redis import connect, evidence_url
 from router.evidence.retention import LiveRetention
 from router.evidence.writer import EvidenceWriter
@@ -56,7 +57,10 @@ class Gateway:
         ledger_url = (redis and redis.ledger_url) or redis_url
         evidence = evidence_url(settings, redis_url)
         self.writer = EvidenceWriter(
-            settings.config.evidence, connect(evidence, settings) if evidence else None, metrics
+            settings.config.evidence,
+            connect(evidence, settings) if evidence else None,
+            metrics,
+            destination=destination(settings, redis_url),
         )
         self.ledger = Ledger(settings.config, connect(ledger_url, settings) if ledger_url else None, metrics)
         self.recorder = Recorder(metrics, self.writer, self.ledger)

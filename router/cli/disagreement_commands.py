@@ -13,6 +13,7 @@ disagreements = typer.Typer(
     help="The pairs in which teacher and student disagree: look, label, archive, export, erase.", no_args_is_help=True
 )
 
+INCOMPLETE = 3
 Format = Literal[
     "openai-sft",
     "openai-dpo",
@@ -158,11 +159,17 @@ def erase(
     archive: Archives = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove what a person or key said: from Redis, the spool and archives; later exports leave it out."""
+    """Remove what a person or key said: from Redis, the spool and archives; later exports leave it out.
+
+    Exit status 3 where something is left, or an archive was not named.
+    """
     from router.cli.erase import run_erase
     from router.errors import ConfigError
 
     try:
-        typer.echo(run_erase(config, subject, archive or (), yes))
+        told, complete = run_erase(config, subject, archive or (), yes)
     except ConfigError as error:
         raise bad_config(config, error) from None
+    typer.echo(told)
+    if not complete:
+        raise typer.Exit(INCOMPLETE)

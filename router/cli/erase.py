@@ -36,8 +36,8 @@ class Erased:
     left: Counter[str] = field(default_factory=Counter)
 
 
-def run_erase(config_path: Path, subject: str, archives: Sequence[str], yes: bool) -> str:
-    """Erase what the subject said until now, and say what was removed where. Raises ConfigError.
+def run_erase(config_path: Path, subject: str, archives: Sequence[str], yes: bool) -> tuple[str, bool]:
+    """Erase what the subject said until now; what was removed where, and whether that is all. Raises ConfigError.
 
     It may be repeated at any time, and has to be where it was cut short.
     """
@@ -51,7 +51,8 @@ def run_erase(config_path: Path, subject: str, archives: Sequence[str], yes: boo
     tombstones = _bury_in(stores, load_tombstones(settings))
     places = _places(settings, client, stores, whom)
     erased = erase_everywhere(places, tombstones, WAIT_S if client else 0.0)
-    return _told(whom, at, places, erased, _forgotten(client, stores))
+    forgotten = _forgotten(client, stores)
+    return _told(whom, at, places, erased, forgotten), not (erased.left or forgotten)
 
 
 def erase_everywhere(places: Sequence[Place], tombstones: Tombstones, wait_s: float) -> Erased:
@@ -142,6 +143,8 @@ def _told(subject: Subject, at: float, places: Sequence[Place], erased: Erased, 
         lines.append(f"  {place.name}: {count} removed, {erased.left[place.name] or 'none'} left")
     if erased.left:
         lines.append("What is left is in the logs of running gateways. Run this again when they have written or ended.")
+    if not any(erased.pairs.values()) and not any(erased.labels.values()) and not erased.left:
+        lines.append("Nothing of it was found: if that surprises you, check the name.")
     lines += [f"Not reached: {name} was archived to from here; name it with --archive." for name in forgotten]
     lines.append(
         "Decision rows stay: they hold no text, and bills are made from them. Exported files are yours to find."

@@ -61,6 +61,7 @@ class InStreams:
     def __init__(self, client: redis.Redis, shards: int, subject: Subject) -> None:
         self._client = client
         self._shards = range(shards)
+        self._subject = subject
         self._names = _names(subject)
 
     def pairs(self, tombstones: Tombstones) -> set[str]:
@@ -87,15 +88,17 @@ class InStreams:
         return labels + letters + alive
 
     def _letter_goes(self, data: bytes, tombstones: Tombstones) -> bool:
-        """Whether the dead record, of whatever stream, was said by the erased: a time that is none counts as the time
-        at which the record was buried."""
+        """Whether the dead record, of whatever stream and version, was said by the erased, or names the subject. A time
+        that cannot be counts as the time at which the record was buried."""
         letter = _letter(data)
         if letter is None:
             return False
         known = who(letter.record.encode("utf-8", "surrogatepass"))
+        named = self._names.search(letter.record) is not None
         if known is None:
-            return self._names.search(letter.record) is not None
-        return tombstones.drops(known.key, known.users, min(known.time, letter.time))
+            return named
+        at = min(known.time, letter.time)
+        return tombstones.drops(known.key, known.users, at) or (named and tombstones.cover(self._subject, at))
 
     def _dead_label_goes(self, data: bytes, tombstones: Tombstones, pairs: Collection[str]) -> bool:
         """Also what was said of an erased pair. Of a label that is torn its text has to tell."""

@@ -98,6 +98,10 @@ class Tombstones:
             for kind, name in (("key", key), *(("user", user) for user in users))
         )
 
+    def cover(self, subject: Subject, said_at: float) -> bool:
+        """Whether what the subject said at that time (Unix seconds) has been erased."""
+        return said_at <= self.times.get(subject.digest, -math.inf)
+
     def drops_record(self, data: bytes) -> bool:
         """The same for a record's JSON; what is no JSON object of ours tells of nobody and stays."""
         if not self.times:

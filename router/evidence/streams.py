@@ -16,7 +16,7 @@ STREAMS = (DECISIONS, DISAGREEMENTS, AGREEMENTS, LABELS)
 # Not a stream: additions to numbers in hashes, made exactly as often as a record is written, which is once.
 SUMS = "sums"
 SUMS_SHARD = 0
-MAX_SHARDS = 64
+MAX_SHARDS = 64  # of any configuration: below it lies what was written before `shards` was lowered
 
 
 def shard_key(shard: int, name: str) -> str:

@@ -188,6 +188,8 @@ class EvidenceWriter:
         made = batches(known, self._config.shards)
         if not made:
             return
+        if not own.counts.locked:
+            await self._begin_log(own)
         sendings = self._number(own, made)
         try:
             await (self._sender.keep(sendings) if self._sender else self._to_log_alone(own, sendings))
@@ -195,6 +197,13 @@ class EvidenceWriter:
             await self._without_log(own, made, error)
             return
         self._kept.update({sending.frame.shard: sending.frame.number for sending in sendings})
+
+    async def _begin_log(self, own: Log) -> None:
+        """The folder had no room at the start, or was not there: it may have now."""
+        if counts := await asyncio.to_thread(own.counts_on_disk):
+            own.count_in(counts)
+            self._cells = counts.cells
+            log.warning("evidence has a log on disk from now on")
 
     def _number(self, own: Log, made: list[Batch]) -> list[Sending]:
         """The batches as the next ones in the log. A number that was given is never given again."""
@@ -258,10 +267,6 @@ class EvidenceWriter:
                     await self._ended.wait()
 
     async def _look(self, own: Log) -> None:
-        if not own.counts.locked and (counts := await asyncio.to_thread(own.counts_on_disk)):
-            own.count_in(counts)
-            self._cells = counts.cells
-            log.warning("evidence has room on disk again")
         await asyncio.to_thread(own.spool.measure)
         self._metrics.spool_bytes.set(own.spool.size)
         oldest = self._sender.oldest if self._sender else None

@@ -64,7 +64,11 @@ def head(found: LossMap) -> Iterator[str]:
             f"Potential loss {share(found.loss)}: the student's answer is or would be harmful, whoever served. "
             f"Served loss {share(found.served_loss)}: it was served."
         )
-        yield f"The teacher is paid {dollars(found.at_stake_usd_per_day)} a day beyond what the student costs."
+        never = sum(lost.at_stake_usd_per_day for lost in found.misfits)
+        yield (
+            f"The teacher is paid {dollars(found.at_stake_usd_per_day)} a day beyond what the student costs"
+            + (f"; {money(never)} more for requests that do not fit the student." if never else ".")
+        )
     yield from notes(found)
 
 

@@ -112,6 +112,7 @@ def test_it_names_the_archives_that_it_did_not_reach(client: redis.Redis, config
     run("archive", "--config", config, "--to", tmp_path / "archive")
     done = run("erase", "--config", config, "--subject", "key:app", "--yes")
     assert f"Not reached: {tmp_path / 'archive'}" in done.stdout
+    assert done.exit_code == 3
     assert (
         run("erase", "--config", config, "--subject", "key:app", "--archive", tmp_path / "nowhere", "--yes").exit_code
         == 2

@@ -20,7 +20,7 @@ from router.export.formats.registry import FORMATS
 from tests.router.evidence.archive.made import archive_files
 from tests.router.export.cases import AGREES, ALL, OTHER_TOOL, PLAIN, TALK, TOOLS, answer, made, user
 from tests.support.gateway import two_models
-from tests.support.pairs import spool_pairs
+from tests.support.pairs import STUDENT_VERSION, spool_pairs
 
 Config = dict[str, Any]
 MAIL = "ada@example.com"
@@ -102,7 +102,7 @@ def test_the_manifest_says_where_everything_comes_from_and_what_was_left_out(com
     assert manifest["redacted"] == {"EMAIL": 1}
     assert manifest["filters"]["verdicts"] == ["student_wrong"] and manifest["filters"]["split"] == "train"
     assert manifest["licence"] == {"teacher": {"allow": 3}}
-    assert manifest["teachers"] == {"teacher": {"t1": 3}} and manifest["students"] == {"student": {"s1": 3}}
+    assert manifest["teachers"] == {"teacher": {"t1": 3}} and manifest["students"] == {"student": {STUDENT_VERSION: 3}}
     assert manifest["prices_usd_per_mtok"]["teacher"] == [{"input": 2.0, "output": 8.0}]
     assert manifest["record_schema_version"] == 2 and manifest["gateway_version"]
     assert MAIL not in (command.folder / "a.jsonl").read_text()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from router.evidence.counts import CRASHED, DROPPED, KEPT, PRODUCED, Counts, read_totals
+from tests.router.evidence.test_spool import file_size_limit
 
 KILLED = """
 import os, signal, sys
@@ -58,6 +59,13 @@ def test_a_folder_that_takes_no_file_costs_the_net_and_not_the_counting(tmp_path
     counts = Counts.create(tmp_path / "file" / "a.counts")
     counts.cells[DROPPED] += 1
     assert not counts.locked and counts.cells[DROPPED] == 1
+    counts.close()
+
+
+def test_a_full_disk_costs_the_net_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with file_size_limit(0):
+        counts = Counts.create(tmp_path / "a.counts")
+    assert not counts.locked and not list(tmp_path.iterdir())
     counts.close()
 
 

@@ -277,9 +277,11 @@ def test_a_dead_pair_that_only_its_text_tells_of_goes_by_each_name(client: redis
         '{"request":{"safety_identifier": "ann","us',
         '{"request":{"user":"ann"',
     ]
+    mine.append(f'{{"time":{NOON},"user":"ann"}}')
     others = ['{"users":["x"],"note":"ann"}', '{"users":["ann, bob"]}', '{"key":"ann"']
+    others.append(f'{{"time":{NOON + 60},"user":"ann"}}')
     bury_all(client, {AGREEMENTS: [*mine, *others]})
-    assert erase_everywhere([InStreams(client, 1, ANN)], GONE, 0).pairs["Redis"] == 3
+    assert erase_everywhere([InStreams(client, 1, ANN)], GONE, 0).pairs["Redis"] == 4
     assert dead(client) == others
 
 

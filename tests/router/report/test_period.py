@@ -62,7 +62,7 @@ def test_only_hours_that_begin_in_the_period_are_compared_the_running_one_too() 
         ("99999d", None, "UTC", "at most 3660d"),
         ("7d", "yesterday", "UTC", "--until yesterday: not understood"),
         ("2026-11-08", "2026-11-01", "UTC", "begins after its end; --until is 2026-11-01"),
-        ("2026-12-01", None, "UTC", "begins after its end; --until is now"),
+        ("2026-12-01", None, "UTC", "is in the future"),
         ("7d", None, "Berlin", "--timezone Berlin: unknown; expected a name such as UTC or Europe/Berlin"),
     ],
 )
