@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from router.evidence.compare import Answer, Verdict
-from router.evidence.compare.language import language, other_language, script
 from router.evidence.compare.prose import check
+from router.language import language, other_language, script
 from tests.router.evidence.compare.asking import compare, configured, judge, replying
 
 MEETING = "The meeting with Anna Berg takes place on Monday at 10 in the large hall in Bonn."

@@ -1,4 +1,7 @@
-"""The script and, where it is plain, the language of a text. Small profiles: None is a frequent and honest answer."""
+"""The script and, where it is plain, the language of a text. Small profiles: None is a frequent and honest answer.
+
+Used where a wrong guess is cheap: to tell that two answers are not in one language, and to slice traffic.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +34,21 @@ _PROFILES = {
     "nl": "de het een en van is niet dat met voor zijn op aan ook wordt deze worden naar bij door",
     "pl": "i w nie na się jest to że z do jak są przez oraz ale może który dla od być",
     "sv": "och att det är en som på för med inte av den till om har ett kan du vi från",
+    "tr": "ve bir bu için ile ne nasıl da çok olarak mi ama daha gibi ben var kadar şu",
+    "ru": "и в не на что с по как это из к у от о но мы вы же",
+    "uk": "і в не на що з як це та у від про але ми ви її є",
 }
 _WORDS = {language: frozenset(words.split()) for language, words in _PROFILES.items()}
 _LEAST_HITS = 3
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def script(text: str) -> str | None:
+def script(text: str, least_letters: int = _LEAST_LETTERS) -> str | None:
     """The script of most letters; Japanese is "Kana" where a tenth is. None where there are few letters."""
     sample = text[:LOOKED_AT]
     counts = {name: len(pattern.findall(sample)) for name, pattern in _SCRIPTS.items()}
     total = sum(counts.values())
-    if total < _LEAST_LETTERS:
+    if total < least_letters:
         return None
     if counts["Kana"] * 10 >= total and counts["Kana"] + counts["Han"] >= total * _SHARE:
         return "Kana"
@@ -51,7 +57,7 @@ def script(text: str) -> str | None:
 
 
 def language(text: str) -> str | None:
-    """The language of a Latin text whose commonest words give it away."""
+    """The language, as in ISO 639-1, of a Latin or Cyrillic text whose commonest words give it away."""
     words = Counter(word.lower() for word in _WORD.findall(text[:LOOKED_AT]))
     hits = {name: sum(words[word] for word in profile) for name, profile in _WORDS.items()}
     first, second = sorted(hits, key=lambda name: hits[name], reverse=True)[:2]
