@@ -28,7 +28,8 @@ from router.errors import BadRequest, ConfigError, RouterError
 from router.ledger.journal import journals
 from router.ledger.status import declare_nothing
 from router.lifeline import end_with_parent, held_hangup, hold_hangup
-from router.settings import LAST_GOOD, Settings, load, open_to_all, share_metrics_dir, warnings
+from router.setting_warnings import open_to_all, warnings
+from router.settings import LAST_GOOD, Settings, load, share_metrics_dir
 
 log = logging.getLogger("distill_router")
 

@@ -5,10 +5,8 @@ A file that cannot be used raises `ConfigError`: a line per problem with the YAM
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
@@ -419,62 +417,6 @@ def _secrets(config: Config, environ: Mapping[str, str], upstream_keys: bool) ->
     if problems:
         raise ConfigError("\n".join(problems))
     return Secrets(upstream=upstream, redis_password=password)
-
-
-def open_to_all(server: Server, host: str) -> str | None:
-    """A warning where nobody is asked for a key and `host` is more than this machine."""
-    if server.auth != "none" or _is_loopback(host):
-        return None
-    return f"server.auth is none: anyone who reaches {host} may call, with every permission"
-
-
-def warnings(config: Config) -> list[str]:
-    """What is allowed and yet hardly meant."""
-    return [*_strangers_budgets(config), *_idle_audits(config), *_missing_programs(config)]
-
-
-def _idle_audits(config: Config) -> Iterator[str]:
-    """Audits that draw nothing, or whose pairs no training set may use."""
-    for name, route in config.routes.items():
-        audit, path, gated = route.audit, f"routes.{name}.audit", route.policy.kind == "cascade"
-        if audit.rate and config.models[route.teacher].training_use == "unknown":
-            yield (
-                f"models.{route.teacher}.training_use: is unknown, and pairs that are written meanwhile can never be "
-                "exported; say `allow` if the licence does, else `deny`"
-            )
-        if audit.rate and audit.budget_usd_per_day == 0:
-            yield f"{path}.budget_usd_per_day: is 0: nothing is compared"
-        if audit.targeted.low_confidence and not gated:
-            yield f"{path}.targeted.low_confidence: policy '{route.policy.kind}' has no confidence; cascade has"
-
-
-def _missing_programs(config: Config) -> Iterator[str]:
-    """Programs of comparators that are not there."""
-    for name, settings in config.comparators.items():
-        argv = getattr(settings, "argv", None) or getattr(settings, "test", None)
-        if argv and shutil.which(argv[0]) is None:
-            yield f"comparators.{name}: there is no program '{argv[0]}' here"
-
-
-def _strangers_budgets(config: Config) -> list[str]:
-    """Budgets of a key or tenant that the file does not have: perhaps a slip, perhaps a key that is in Redis."""
-    keys = {key.name for key in config.keys}
-    known = {"key": keys, "tenant": {*config.tenants, *(key.tenant for key in config.keys)}}
-    return [
-        f"budgets.{name}.{budget.kind}: this file has no {budget.kind} '{budget.member}'; "
-        f"it has: {', '.join(sorted(known[budget.kind])) or 'none'}. Without a key in Redis it limits nobody"
-        for name, budget in config.budgets.items()
-        if budget.kind in known and budget.member and budget.member not in known[budget.kind]
-    ]
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def masked(settings: Settings) -> dict[str, Any]:

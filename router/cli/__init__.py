@@ -75,7 +75,8 @@ def check(
     import yaml
 
     from router.errors import ConfigError
-    from router.settings import Config, load, masked, open_to_all, warnings
+    from router.setting_warnings import open_to_all, warnings
+    from router.settings import Config, load, masked
 
     if schema:
         typer.echo(json.dumps(Config.model_json_schema(), indent=2))

@@ -127,17 +127,7 @@ class Metrics:
         self.usage_missing = self._counter("usage_missing", "Answers of a priced model without usage.", ("model",))
         self.retries = self._counter("upstream_retries", "Failed tries before an answer.", ("model",))
         self.fallbacks = self._counter("fallbacks", "Answers of the other arm after a failure.", ("route", "model"))
-        self.records_produced = self._counter("records_produced", "Records that were to be kept.", ("stream",))
-        self.records_dropped = self._counter("records_dropped", "Records lost, by reason.", ("reason",))
-        self.records_written = self._counter("records_written", "Records that reached Redis.", ("stream",))
-        self.records_spooled = self._counter("records_spooled", "Records that Redis did not take at once.", ("stream",))
-        self.audits = self._counter(
-            "audits", "Requests drawn for a comparison, why, and what came of it.", ("route", "sample", "result")
-        )
-        self.comparisons = self._counter("comparisons", "Audited pairs by verdict.", ("route", "verdict"))
-        self.disagreements = self._counter("disagreements", "Disagreeing pairs by kind.", ("route", "kind"))
-        self.triage = self._counter("triage", "Disagreements by whose mistake they are.", ("route", "label"))
-        self.judge_calls = self._counter("judge_calls", "Comparisons by a judge, by what came of them.", ("result",))
+        self._evidence_series()
         self._retention_series()
         self.reloads = self._counter("config_reloads", "Configuration reloads by result.", ("result",))
         self.reload_ok = self._gauge("config_last_reload_successful", "1 or 0.", (), "livemin")
@@ -152,17 +142,6 @@ class Metrics:
         self._ledger_series()
         self.rate_limited = self._counter("rate_limited", "Refused by a rate limit.", ("tenant", "kind"))
         self.keys_skipped = self._counter("key_records_skipped", "API keys in Redis that cannot be used.", ())
-        self.queue = self._gauge("evidence_queue_records", "Records waiting to be written.", (), "livesum")
-        self.spool_bytes = self._gauge("evidence_spool_bytes", "What the spool folder holds.", (), "livemostrecent")
-        self.spool_oldest = self._gauge(
-            "evidence_spool_oldest_seconds", "Age of the oldest record that Redis does not have yet.", (), "livemax"
-        )
-        self.archive_lag = self._gauge(
-            "archive_lag_records", "Records in Redis that no archive has taken.", ("stream",), "livemostrecent"
-        )
-        self.stream_bytes = self._gauge(
-            "evidence_stream_bytes", "Memory that Redis gives to a stream.", ("stream",), "livemostrecent"
-        )
         # Not a live gauge: what a worker that has ended counted stays in the sums.
         self.start_time = self._gauge("start_time_seconds", "When the first worker started (Unix time).", (), "min")
         self._route_info = RouteInfo()
@@ -199,6 +178,31 @@ class Metrics:
         )
         self.ledger_up = self._gauge("ledger_up", "1 while Redis answers the ledger.", (), "livemin")
         self.ledger_syncs = self._counter("ledger_syncs", "Talks with Redis about money.", ("result",))
+
+    def _evidence_series(self) -> None:
+        """Records on their way, and what comparisons found."""
+        self.records_produced = self._counter("records_produced", "Records that were to be kept.", ("stream",))
+        self.records_dropped = self._counter("records_dropped", "Records lost, by reason.", ("reason",))
+        self.records_written = self._counter("records_written", "Records that reached Redis.", ("stream",))
+        self.records_spooled = self._counter("records_spooled", "Records that Redis did not take at once.", ("stream",))
+        self.audits = self._counter(
+            "audits", "Requests drawn for a comparison, why, and what came of it.", ("route", "sample", "result")
+        )
+        self.comparisons = self._counter("comparisons", "Audited pairs by verdict.", ("route", "verdict"))
+        self.disagreements = self._counter("disagreements", "Disagreeing pairs by kind.", ("route", "kind"))
+        self.triage = self._counter("triage", "Disagreements by whose mistake they are.", ("route", "label"))
+        self.judge_calls = self._counter("judge_calls", "Comparisons by a judge, by what came of them.", ("result",))
+        self.queue = self._gauge("evidence_queue_records", "Records waiting to be written.", (), "livesum")
+        self.spool_bytes = self._gauge("evidence_spool_bytes", "What the spool folder holds.", (), "livemostrecent")
+        self.spool_oldest = self._gauge(
+            "evidence_spool_oldest_seconds", "Age of the oldest record that Redis does not have yet.", (), "livemax"
+        )
+        self.archive_lag = self._gauge(
+            "archive_lag_records", "Records in Redis that no archive has taken.", ("stream",), "livemostrecent"
+        )
+        self.stream_bytes = self._gauge(
+            "evidence_stream_bytes", "Memory that Redis gives to a stream.", ("stream",), "livemostrecent"
+        )
 
     def _retention_series(self) -> None:
         """What the student keeps of the teacher; every worker reads the same sums, so the latest word counts."""

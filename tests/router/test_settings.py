@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from policies.registry import CONFIGS
 from router.errors import ConfigError
 from router.evidence_settings import Audit, Evidence
+from router.setting_warnings import open_to_all, warnings
 from router.settings import (
     MASK,
     Circuit,
@@ -30,9 +31,7 @@ from router.settings import (
     Timeouts,
     load,
     masked,
-    open_to_all,
     parse,
-    warnings,
 )
 from tests.support.gateway import two_models
 
