@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,13 +26,6 @@ __all__ = ["redis_process"]
 
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["disagreements", *map(str, arguments)], env={"COLUMNS": "200"})
-
-
-@pytest.fixture
-def client(redis_process: RedisProcess) -> Iterator[redis.Redis]:
-    redis_process.start("--save", "")
-    with redis.Redis.from_url(redis_process.url) as client:
-        yield client
 
 
 @pytest.fixture

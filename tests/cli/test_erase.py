@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,13 +33,6 @@ DISAGREEMENTS_KEY = "distill-router:{evidence-0}:disagreements"
 
 def run(*arguments: str | Path, answer: str | None = None) -> Result:
     return CliRunner().invoke(app, ["disagreements", *map(str, arguments)], env={"COLUMNS": "200"}, input=answer)
-
-
-@pytest.fixture
-def client(redis_process: RedisProcess) -> Iterator[redis.Redis]:
-    redis_process.start("--save", "")
-    with redis.Redis.from_url(redis_process.url) as client:
-        yield client
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 
 import pytest
+import redis
 
 from router.bundled_redis import bundled_redis
 from serving.embedded.server import DEMO_MODELS
-from tests.support.gateway import RunningGateway, running_gateway, two_models
+from tests.support.gateway import RunningGateway, flush, running_gateway, two_models
 from tests.support.scripted import Reply, ScriptedUpstream, Status, Usage
 from tests.support.server_process import HOST, ServerProcess, free_port
 from tests.surface.fixtures import Served, surface
@@ -27,6 +28,14 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis of its own, which every gateway under test empties first."""
     with bundled_redis(tmp_path_factory.mktemp("redis")) as url:
         yield url
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[redis.Redis]:
+    """A client for it, emptied."""
+    flush(redis_url)
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,6 @@ from router.evidence.erasure import FOLDER, Subject, Tombstones, tombstone_name,
 from router.evidence.records import ArmAnswer, LabelRecord, PairRecord
 from router.evidence.redis import connect
 from router.evidence.streams import AGREEMENTS, DECISIONS, DISAGREEMENTS, LABELS, shard_key, shard_of
-from router.ledger.status import declare_nothing
 from router.record.row import VERSION, DecisionRow, RowCharge, encode_row
 from router.settings import Config, Secrets, Settings
 from tests.router.evidence.conftest import RedisProcess, redis_process
@@ -36,14 +35,6 @@ __all__ = ["redis_process"]
 
 SHARDS = 3
 CASCADE = {"kind": "cascade", "escalate_at": 0.25}
-
-
-@pytest.fixture
-def store(redis_url: str) -> redis.Redis:
-    client = redis.Redis.from_url(redis_url)
-    client.flushall()
-    declare_nothing(redis_url)
-    return client
 
 
 @pytest.fixture

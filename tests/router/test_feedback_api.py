@@ -17,7 +17,6 @@ from router.api.common import MAX_BODY_BYTES
 from router.evidence.labels import MAX_NOTE
 from router.evidence.records import TRIAGE_LABELS, LabelRecord
 from router.evidence.streams import DECISIONS, LABELS, shard_key, shard_of
-from router.ledger.status import declare_nothing
 from router.record.row import VERSION, DecisionRow, encode_row
 from tests.support.gateway import RunningGateway, running_gateway, two_models
 from tests.support.keys import ADMIN, APP, bearer, keyed
@@ -26,14 +25,6 @@ from tests.support.scripted import ScriptedUpstream
 SHARDS = 3
 OWN = "018bcfe568000123456789"
 NOISE = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists)
-
-
-@pytest.fixture
-def store(redis_url: str) -> redis.Redis:
-    client = redis.Redis.from_url(redis_url)
-    client.flushall()
-    declare_nothing(redis_url)
-    return client
 
 
 @pytest.fixture
