@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import time
 import weakref
 from pathlib import Path
 
@@ -94,7 +93,6 @@ class Gateway:
         if self.keys:
             await self.keys.start()
         self.metrics.reload_ok.set(1)
-        self.metrics.start_time.set(time.time())
         self._tasks.append(asyncio.create_task(self._gauges(), name="gauges"))
         if self._path:
             self._tasks.append(asyncio.create_task(self._watch(self._path), name="configuration watcher"))

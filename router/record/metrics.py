@@ -6,6 +6,7 @@ With several workers prometheus-client keeps the values in memory-mapped files (
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,6 +145,7 @@ class Metrics:
         self.keys_skipped = self._counter("key_records_skipped", "API keys in Redis that cannot be used.", ())
         # Not a live gauge: what a worker that has ended counted stays in the sums.
         self.start_time = self._gauge("start_time_seconds", "When the first worker started (Unix time).", (), "min")
+        self.start_time.set(time.time())  # at once: the least of all workers is shown, and unset is 0
         self._route_info = RouteInfo()
         self.registry.register(self._route_info)
         self._start_at_zero()
