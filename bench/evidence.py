@@ -26,6 +26,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
+from policies.base import Decision
 from policies.cascade import Cascade
 from router.auth import ANYBODY
 from router.evidence.counts import read_totals
@@ -147,7 +148,7 @@ def _answered(gateway: Gateway) -> Trace:
     request = ClientRequest("chat", body, [(b"host", b"x"), (b"accept", b"*/*")], ANYBODY, parse_fields(body))
     trace = Trace("0" * 22, request, gateway.runtime.resolve("auto", ANYBODY, None, None))
     assert isinstance(trace.target.policy, Cascade)
-    trace.decision = trace.target.policy.decision
+    trace.decision = Decision("student", "cascade", 0.0, trace.target.policy.gate)
     trace.arm, trace.reason, trace.outcome, trace.p_wrong = "student", "cascade", "ok", 0.01
     return trace
 

@@ -1,15 +1,27 @@
-"""The words every policy shares: a request's view, a decision, a gate, and the two protocols.
+"""The words every policy shares: a request's view, what its route knows live, a decision, a gate, and the protocols.
 
-A policy sees a request through `RequestView` and answers with a `Decision`. It knows nothing of HTTP, prices or models.
+A policy sees a request through `RequestView`, its route through `Live`, and answers with a `Decision`. It knows nothing
+of HTTP, Redis or models.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
+
+from policies.gate.answer import StudentAnswer
+from policies.gate.asks import Asks
+from policies.learn.trained import Score, Slots
+from policies.query import Query
+
+if TYPE_CHECKING:
+    from policies.certify.floor import FloorSettings
+    from policies.control.compose import Choice
+    from policies.control.stickiness import Kept
 
 Arm = Literal["teacher", "student"]
 
@@ -42,19 +54,65 @@ class RequestView(Protocol):
     def conversation(self) -> bytes:
         """What stays the same over the turns of one conversation (caller, system prompt, first user message)."""
 
+    def query(self, route: str) -> Query:
+        """What an estimator looks at; the same that is read from records of the request."""
+
+
+class Live(Protocol):
+    """What a route knows at this moment beside its configuration. Reading it costs no I/O."""
+
+    @property
+    def route(self) -> str:
+        """The route's name."""
+
+    @property
+    def floor(self) -> float | None:
+        """The certified threshold: from this expected loss on the teacher answers, 0 for all; None without a floor."""
+
+    @property
+    def pace_usd(self) -> float | None:
+        """What a USD for the teacher must save, in expected loss; None without a pace."""
+
+    def extra_cost_usd(self, request: RequestView) -> float:
+        """What the teacher's answer is expected to cost beyond the student's."""
+
+    def teacher_cost_usd(self, request: RequestView) -> float:
+        """What the teacher's answer is expected to cost: what an escalation adds."""
+
+    def kept(self, request: RequestView) -> Kept | None:
+        """The conversation's model so far and what leaving it costs; None for a new one, or without stickiness."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateNeeds:
+    """What of an answer a gate looks at. A stream is held back until that is there, or its end.
+
+    `tokens`: so many tokens; `sentence`: or the first sentence, whichever comes first; `whole`: the whole answer.
+    `entropies`: alternatives are asked for with each token.
+    """
+
+    tokens: int
+    sentence: bool = False
+    whole: bool = False
+    entropies: bool = False
+
 
 class Gate(Protocol):
     """Accepts a student's answer or escalates it to the teacher."""
 
     @property
-    def score_tokens(self) -> int:
-        """How many tokens of the answer are looked at; a stream is held back until they are there."""
+    def needs(self) -> GateNeeds:
+        """What of the answer is looked at."""
 
-    def p_wrong(self, mean_logprob: float) -> float:
-        """P(the student's answer is wrong), in [0, 1], given its mean token log-probability (nats)."""
+    @property
+    def asks(self) -> Asks:
+        """What is asked beside the answer itself."""
 
-    def escalates(self, p_wrong: float) -> bool:
-        """Whether an answer with that probability of being wrong goes to the teacher."""
+    def score(self, query: Query, answer: StudentAnswer) -> Score | None:
+        """The expected loss of serving this answer; None where it shows nothing to judge it by."""
+
+    def choose(self, loss: float, live: Live, teacher_cost_usd: float) -> Choice:
+        """Whether an answer with that expected loss goes to the teacher, and which controller says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +120,17 @@ class Decision:
     """Which arm answers, why, and with which probability the teacher was to be chosen (the propensity).
 
     With a `gate` the student answers first and `teacher_probability` is known only after the gate has spoken.
+    `score`: what the estimator said, `threshold`: what its loss was held against, in [0, 1] or above; None without.
+    `switch_cost_usd`: what leaving the conversation's model costs, or would have cost; None for a new conversation.
     """
 
     arm: Arm
     reason: str
     teacher_probability: float
     gate: Gate | None = None
+    score: Score | None = None
+    threshold: float | None = None
+    switch_cost_usd: float | None = None
 
 
 class Policy(Protocol):
@@ -81,11 +144,28 @@ class Policy(Protocol):
     def version(self) -> str:
         """A short digest of everything that the decisions depend on."""
 
-    async def decide(self, request: RequestView) -> Decision:
+    @property
+    def scorer(self) -> str:
+        """The version of what gives an expected loss, whatever that is held against; '' where nothing does."""
+
+    async def decide(self, request: RequestView, live: Live) -> Decision:
         """The decision for one request; no I/O beyond what the policy itself was built with."""
 
     def at(self, point: float) -> Policy:
         """The same policy at another operating point (`auto@0.3`). ValueError where the kind has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What a policy holds expected losses against: its own `threshold`, a budget to keep pace with, a certified floor.
+
+    `sticks`: whether a conversation may keep its model where these would have changed it.
+    """
+
+    threshold: float | None = None
+    pace: str | None = None
+    floor: FloorSettings | None = None
+    sticks: bool = False
 
 
 class PolicyConfig(BaseModel):
@@ -94,20 +174,30 @@ class PolicyConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: str
 
-    @property
-    def threshold(self) -> float | None:
-        """The number that a score is held against; None where the kind has none."""
+    def version(self, without: Collection[str] = ()) -> str:
+        """Eight hex digits over the block: equal configurations share a version. `without` these of its keys."""
+        return hashlib.sha256(self.model_dump_json(exclude=set(without)).encode()).hexdigest()[:8]
+
+    def controls(self) -> Controls:
+        """What has to be controlled over all workers for this policy; nothing for most."""
+        return Controls()
+
+    def asks(self) -> Asks:
+        """What its gate asks beside the student's own answer; nothing for most."""
+        return Asks()
+
+    def trained_for(self, route: str) -> str | None:
+        """The name of the trained policy that it follows on this route; None where nothing is learned."""
         return None
 
-    def version(self) -> str:
-        """Eight hex digits over the block: equal configurations share a version."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+    def build(self, route: str, slots: Slots) -> Policy:
+        """The policy that this block describes, for one route; '' where it is only named.
 
-    def build(self) -> Policy:
-        """The policy that this block describes."""
+        What it learned is read from its slot at each decision, so that a promotion needs no new policy.
+        """
         raise TypeError(f"{type(self).__name__} describes no policy")
 
 
 def no_operating_point(kind: str) -> ValueError:
     """The error for `route@X` on a kind of policy without an operating point."""
-    return ValueError(f"policy '{kind}' has no operating point; route@X works with: cascade")
+    return ValueError(f"policy '{kind}' has no operating point; route@X works with: cascade, difficulty")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from policies.base import Arm, Decision, Policy, PolicyConfig, RequestView, no_operating_point
+from policies.base import Arm, Decision, Live, Policy, PolicyConfig, RequestView, no_operating_point
+from policies.learn.trained import Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +14,9 @@ class Fixed:
     decision: Decision
     version: str
     kind: str = "fixed"
+    scorer: str = ""
 
-    async def decide(self, request: RequestView) -> Decision:
+    async def decide(self, request: RequestView, live: Live) -> Decision:
         return self.decision
 
     def at(self, point: float) -> Policy:
@@ -27,5 +29,5 @@ class FixedConfig(PolicyConfig):
     kind: Literal["fixed"]
     model: Arm
 
-    def build(self) -> Policy:
+    def build(self, route: str, slots: Slots) -> Policy:
         return Fixed(Decision(self.model, "fixed", 1.0 if self.model == "teacher" else 0.0), self.version())

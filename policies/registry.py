@@ -1,9 +1,11 @@
-"""Every kind of policy, one line each."""
+"""Every kind of policy, one line each; then those of installed plug-ins."""
 
 from __future__ import annotations
 
+from policies import plugins
 from policies.base import PolicyConfig
 from policies.cascade import CascadeConfig
+from policies.difficulty.policy import DifficultyConfig
 from policies.fixed import FixedConfig
 from policies.rules import RulesConfig
 from policies.split import SplitConfig
@@ -13,4 +15,6 @@ CONFIGS: tuple[type[PolicyConfig], ...] = (
     SplitConfig,
     RulesConfig,
     CascadeConfig,
+    DifficultyConfig,
+    *plugins.found(),
 )

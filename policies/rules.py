@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import re2
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from policies.base import Arm, Decision, Policy, PolicyConfig, RequestView, no_operating_point
+from policies.base import Arm, Decision, Live, Policy, PolicyConfig, RequestView, no_operating_point
+from policies.learn.trained import Slots
 
 SEARCHED_CHARACTERS = 65_536
 
@@ -88,8 +89,9 @@ class Rules:
     default: Decision
     version: str
     kind: str = "rules"
+    scorer: str = ""
 
-    async def decide(self, request: RequestView) -> Decision:
+    async def decide(self, request: RequestView, live: Live) -> Decision:
         return next((rule.decision for rule in self.rules if rule.holds(request)), self.default)
 
     def at(self, point: float) -> Policy:
@@ -103,7 +105,7 @@ class RulesConfig(PolicyConfig):
     rules: tuple[Rule, ...] = Field(min_length=1)
     default: Arm = "teacher"
 
-    def build(self) -> Policy:
+    def build(self, route: str, slots: Slots) -> Policy:
         return Rules(
             tuple(_compile(number, rule) for number, rule in enumerate(self.rules)),
             _decision(self.default, "rule:default"),

@@ -13,7 +13,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from policies.base import Decision, Policy, PolicyConfig, RequestView, no_operating_point
+from policies.base import Decision, Live, Policy, PolicyConfig, RequestView, no_operating_point
+from policies.learn.trained import Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,9 @@ class Split:
     student: Decision
     teacher: Decision
     kind: str = "split"
+    scorer: str = ""
 
-    async def decide(self, request: RequestView) -> Decision:
+    async def decide(self, request: RequestView, live: Live) -> Decision:
         draw = self._uniform(request.conversation()) if self.sticky else random.random()
         return self.student if draw < self.student_share else self.teacher
 
@@ -44,7 +46,7 @@ class SplitConfig(PolicyConfig):
     student_share: float = Field(ge=0, le=1)
     sticky: bool = True
 
-    def build(self) -> Policy:
+    def build(self, route: str, slots: Slots) -> Policy:
         teacher_probability = 1.0 - self.student_share
         return Split(
             self.student_share,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
+from policies.gate.answer import Signals
+from policies.gate.tokens import signals_of
 from router.errors import RouterError, UpstreamFailed, UpstreamTimeout
 from router.evidence.compare.base import Answer
 from router.ledger.bill import Bill, Charge, Origin
@@ -16,8 +19,7 @@ from router.sse import Event, EventTooLarge, SSEParser
 from router.upstream.model import Attempts, Leash, ModelClient, Reply
 from router.upstream.transport import Overdue, TransportError
 from router.wire.body import Outgoing, outgoing
-from router.wire.logprobs import mean_score
-from router.wire.replies import Completed, read_reply
+from router.wire.replies import Completed, Said, read_reply
 from router.wire.streams import StreamReader
 
 Batch = list[tuple[Event, bytes]]
@@ -26,13 +28,16 @@ Batch = list[tuple[Event, bytes]]
 class ArmCall:
     """An answer of one model: complete (`completed`), streaming (`read`), or an error status of the upstream.
 
-    `held`: what was read of a stream and not shown to the client yet.
+    `held`: what was read of a stream and not shown to the client yet. `agreement`, `checks`: what a gate found out
+    about it, as in `policies.gate.answer.StudentAnswer`.
     """
 
     __slots__ = (
         "_estimate",
         "_parser",
+        "agreement",
         "charge",
+        "checks",
         "completed",
         "held",
         "model",
@@ -53,6 +58,8 @@ class ArmCall:
         self._parser = SSEParser()
         self.reader = StreamReader(outgoing, assemble)
         self.held: list[Batch] = []
+        self.agreement: float | None = None
+        self.checks: Mapping[str, bool] = MappingProxyType({})
 
     @property
     def succeeded(self) -> bool:
@@ -90,10 +97,15 @@ class ArmCall:
         kind = UpstreamTimeout if isinstance(error, Overdue) else UpstreamFailed
         return kind(f"model '{self.model.name}' failed in the middle of its answer: {error}")
 
-    def score(self, tokens: int) -> float | None:
-        """The gate's score: the mean log-probability of the first tokens; None where the upstream reported none."""
-        logprobs = self.completed.logprobs() if self.completed else self.reader.logprobs()
-        return mean_score(logprobs, tokens)
+    def choices(self, tokens: int = 0) -> list[Said]:
+        """Every answer, as far as it is there, with its first `tokens` tokens."""
+        return self.completed.choices(tokens) if self.completed else self.reader.choices(tokens)
+
+    def signals(self, tokens: int) -> Signals | None:
+        """Of the first `tokens` tokens of the least sure answer; None where one came without log-probabilities."""
+        found = [signals_of(said.tokens) for said in self.choices(tokens)]
+        known = [each for each in found if each is not None]
+        return min(known, key=lambda each: each.mean) if known and len(known) == len(found) else None
 
     def answer(self) -> Answer:
         return self.completed.answer() if self.completed else self.reader.answer()
@@ -132,6 +144,7 @@ async def open_arm(
     purse: Purse,
     *,
     scored: bool = False,
+    entropies: bool = False,
     assemble: bool = False,
     paid: Callable[[], None] | None = None,
 ) -> ArmCall:
@@ -141,7 +154,9 @@ async def open_arm(
     """
     prices = model.prices  # a call keeps the prices that it began with, also over a date on which they change
     accounts = purse.accounts(model.name)
-    out = outgoing(request, model, scored=scored, background=leash.background, bounded=bool(accounts))
+    out = outgoing(
+        request, model, scored=scored, entropies=entropies, background=leash.background, bounded=bool(accounts)
+    )
     hold = await purse.reserve(accounts, worst_nano(request, model, out, prices)) if accounts else None
     if paid:
         paid()

@@ -9,12 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from policies.base import Arm, Decision, Gate
+from policies.base import Arm, Decision, Gate, GateNeeds
+from policies.gate.answer import StudentAnswer
 from router.arm import ArmCall, open_arm
 from router.errors import BudgetSpent, RouterError, TooManyRequests, UpstreamFailed
 from router.evidence.records import Sample
+from router.gate.asker import Asker
+from router.gate.inquiry import Inquiry
+from router.gate.seen import can_tell
 from router.ledger.bill import Bill
 from router.ledger.purse import Purse
 from router.request import ClientRequest
@@ -32,6 +36,8 @@ FALL_BACK_MARKS = (b'"context_length_exceeded"', b"maximum context length")  # O
 class Trace:
     """What happened to one request, collected on the way for metrics, headers, the decision row and the audit.
 
+    `loss`, `novelty`: of the estimator; `threshold`: what the loss, or a gate's `p_wrong`, was held against.
+    `scored_by`: version of what gave the loss, and of the models it is about.
     `broken`: the model broke off in the middle of its answer. `no_store`: nothing of it may be kept or compared;
     `excluded`: why it counts for no estimate. `sample`: why its answers are compared, None: they are not;
     `audit_probability` of the uniform draw, `probability` of any.
@@ -54,6 +60,12 @@ class Trace:
     teacher_probability: float = 0.0
     score: float | None = None
     p_wrong: float | None = None
+    loss: float | None = None
+    novelty: float | None = None
+    threshold: float | None = None
+    switch_cost_usd: float | None = None
+    policy_version: str = ""
+    scored_by: str = ""
     escalated: ArmCall | None = None
     served: ArmCall | None = None
     no_store: bool = False
@@ -73,6 +85,16 @@ class Trace:
     @property
     def route(self) -> RouteRuntime | None:
         return self.target.route
+
+
+class Judgement(NamedTuple):
+    """What a gate says of the student's answer."""
+
+    escalates: bool
+    reason: str
+
+
+ACCEPTED = Judgement(False, "cascade")
 
 
 class Exchange:
@@ -105,7 +127,7 @@ class Exchange:
         decision = trace.decision = await self._decide(route)
         trace.decided_s = time.perf_counter() - trace.started
         trace.teacher_probability = decision.teacher_probability
-        if decision.gate:
+        if decision.gate and decision.arm == "student":
             return await self._cascade(route, decision.gate)
         return await self._with_fallback(route, decision.arm, decision.reason)
 
@@ -128,7 +150,11 @@ class Exchange:
         if trace.misfit:
             return _certain("teacher", f"guard:{trace.misfit}")
         assert trace.target.policy is not None
-        decision = await trace.target.policy.decide(self._request)
+        trace.policy_version, trace.scored_by = trace.target.policy.version, route.live.version
+        decision = await trace.target.policy.decide(self._request, route.live)
+        trace.threshold, trace.switch_cost_usd = decision.threshold, decision.switch_cost_usd
+        if decision.score is not None:
+            trace.loss, trace.novelty = decision.score.loss, decision.score.novelty
         other = _other(decision.arm)
         if not route.model(decision.arm).available and self._may_fall_back(route, decision.arm):
             trace.guards.append(f"down:{decision.arm}")
@@ -187,9 +213,12 @@ class Exchange:
 
     async def _cascade(self, route: RouteRuntime, gate: Gate) -> ArmCall:
         """The student answers; the gate accepts, or the teacher is asked."""
+        judgement = ACCEPTED
         try:
-            student = await self._open(route.student, gated=True)
-            escalates = student.succeeded and await self._judge(student, gate)
+            async with self._inquiry(route, gate) as inquiry:
+                student = await self._open(route.student, gate=gate.needs)
+                if student.succeeded:
+                    judgement = await self._judge(route, student, gate, inquiry)
         except RouterError as error:
             if not _is_failure(error) or not self._may_fall_back(route, "student"):
                 raise
@@ -197,17 +226,23 @@ class Exchange:
         if self._falls_back_on(route, "student", student):
             self._discard(student)
             return await self._fall_back(route, "student", None)
-        self._trace.teacher_probability = float(escalates)
-        if not escalates:
-            return self._serve("student", "cascade", student)
-        return await self._escalate(route, student)
+        self._trace.teacher_probability = float(judgement.escalates)
+        if not judgement.escalates:
+            return self._serve("student", judgement.reason, student)
+        return await self._escalate(route, student, judgement.reason)
 
-    async def _judge(self, student: ArmCall, gate: Gate) -> bool:
+    def _inquiry(self, route: RouteRuntime, gate: Gate) -> Inquiry:
+        runtime = self._trace.target.runtime
+        assert runtime is not None
+        asker = Asker(self._trace.bill, self._request.caller, self._headers, self._purse)
+        return Inquiry(self._request, runtime, route, gate, asker, self._leash)
+
+    async def _judge(self, route: RouteRuntime, student: ArmCall, gate: Gate, inquiry: Inquiry) -> Judgement:
         """Whether the answer goes to the teacher. Raises RouterError where the student broke down, or Aborted."""
         started = time.perf_counter()
         try:
             await self._hold(student, gate)
-            return self._escalates(student, gate)
+            answers = await inquiry.answers(student)
         except Aborted:
             raise
         except (RouterError, TransportError) as error:
@@ -215,28 +250,41 @@ class Exchange:
             raise student.failure(error) from error
         finally:
             self._trace.upstream_s += time.perf_counter() - started
+        self._trace.guards += inquiry.notes
+        return self._judged(route, gate, answers)
 
     async def _hold(self, student: ArmCall, gate: Gate) -> None:
-        """Keep a stream back until the gate can tell: its tokens are there, or the answer is complete."""
+        """Keep a stream back until the gate can tell: enough of it is there, or the answer is complete."""
         if student.completed:
             return
         while (batch := await student.read()) is not None:
             student.held.append(batch)
-            logprobs = student.reader.logprobs()
-            if len(logprobs) >= self._request.choices and all(len(v) >= gate.score_tokens for v in logprobs):
+            if can_tell(student, gate.needs, self._request.choices):
                 return
 
-    def _escalates(self, student: ArmCall, gate: Gate) -> bool:
-        """An answer without log-probabilities cannot be judged and goes to the teacher."""
+    def _judged(self, route: RouteRuntime, gate: Gate, answers: list[StudentAnswer]) -> Judgement:
+        """By the worst of the choices. What shows nothing to judge it by goes to the teacher."""
         trace = self._trace
-        trace.score = student.score(gate.score_tokens)
-        if trace.score is None:
+        means = [answer.signals.mean for answer in answers if answer.signals]
+        trace.score = min(means) if means and len(means) == len(answers) else None
+        if trace.score is None and gate.needs.tokens:
             trace.guards.append("no_logprobs")
-            return True
-        trace.p_wrong = gate.p_wrong(trace.score)
-        return gate.escalates(trace.p_wrong)
+        query = self._request.query(route.name)
+        scores = [gate.score(query, answer) for answer in answers]
+        worst = max((score for score in scores if score is not None), key=lambda score: score.loss, default=None)
+        if worst is None or None in scores:
+            return Judgement(True, "escalated")
+        trace.p_wrong = trace.loss = worst.loss
+        trace.novelty = worst.novelty
+        if not all(passed for answer in answers for passed in answer.checks.values()):
+            return Judgement(True, "escalated:check")
+        choice = gate.choose(worst.loss, route.live, route.live.teacher_cost_usd(self._request))
+        trace.threshold = choice.threshold
+        escalates = choice.arm == "teacher"
+        by = "escalated" if escalates else "cascade"
+        return Judgement(escalates, by if choice.reason == "threshold" else f"{by}:{choice.reason}")
 
-    async def _escalate(self, route: RouteRuntime, student: ArmCall) -> ArmCall:
+    async def _escalate(self, route: RouteRuntime, student: ArmCall, reason: str) -> ArmCall:
         """Ask the teacher; where it fails and the route allows it, the student's answer is still there."""
         trace = self._trace
         keeps_student = route.config.fallback.teacher == "student"
@@ -261,25 +309,29 @@ class Exchange:
             trace.fell_back = True
             return self._serve("student", "fallback:teacher", student)
         self._give_up(student)
-        return self._serve("teacher", "escalated", teacher)
+        return self._serve("teacher", reason, teacher)
 
     def _give_up(self, student: ArmCall) -> None:
-        """The student's tokens were for nothing: they are the price of the escalation."""
-        if self._trace.escalated is None:
-            self._trace.escalated = student
+        """The student's tokens, and what the gate asked, were for nothing: they are the price of the escalation."""
+        trace = self._trace
+        if trace.escalated is None:
+            trace.escalated = student
             student.settle("escalation")
             student.close()
+            for charge in trace.bill.charges:
+                if charge.origin == "gate":
+                    charge.origin = "escalation"
 
     async def _open(
         self,
         model: ModelClient,
         *,
-        gated: bool = False,
+        gate: GateNeeds | None = None,
         kept: bool = False,
         paid: Callable[[], None] | None = None,
     ) -> ArmCall:
-        """`gated`: the gate reads the stream; otherwise its first piece is read here. `kept`: the answer may be
-        compared later. `paid`: called once the budgets have reserved what the call may cost.
+        """`gate`: it reads the stream; otherwise its first piece is read here. `kept`: the answer may be compared
+        later. `paid`: called once the budgets have reserved what the call may cost.
 
         An audited student is scored too, but not where that would make a native Responses request go in chat: an audit
         must not change what the client gets.
@@ -289,7 +341,8 @@ class Exchange:
         native = self._request.endpoint == "responses" and "responses" in model.supports
         audited = trace.sample is not None
         audit_score = audited and model is self._student() and "logprobs" in model.supports
-        scored = gated or (audit_score and not native)
+        reads_tokens = gate is not None and gate.tokens > 0
+        scored = reads_tokens or (audit_score and not native)
         started = time.perf_counter()
         try:
             call = await open_arm(
@@ -301,11 +354,12 @@ class Exchange:
                 trace.attempts,
                 self._purse,
                 scored=scored,
-                assemble=audited or scored or kept,
+                entropies=audit_score or (gate is not None and gate.entropies),
+                assemble=audited or scored or kept or gate is not None,
                 paid=paid,
             )
             self._calls.append(call)
-            if call.reply.streams and not gated:
+            if call.reply.streams and gate is None:
                 await self._prime(call)
             return call
         finally:

@@ -9,7 +9,14 @@ import os
 import weakref
 from pathlib import Path
 
+import redis.asyncio as aioredis
+
+from policies.learn.artifact import loads
 from router.client import unique_id
+from router.control.control import Control
+from router.control.conversations import Conversations
+from router.control.metrics import ControlSeries
+from router.control.plan import plan_of
 from router.errors import ConfigError
 from router.evidence.audit import Auditor
 from router.evidence.destination import destination
@@ -23,9 +30,15 @@ from router.ledger.ledger import Ledger
 from router.limits.limiter import Limiter
 from router.record.metrics import Metrics
 from router.record.recorder import Recorder
-from router.runtime import Runtime
-from router.settings import LAST_GOOD, Settings, load
+from router.runtime import Runtime, Standing
+from router.settings import LAST_GOOD, Config, Settings, load
 from router.tasks import end
+from router.trained.follower import TrainedFollower
+from router.trained.metrics import TrainedMetrics
+from router.trained.retrainer import Retrainer, plans
+from router.trained.schedule import Schedule
+from router.trained.settings import Training, trained_kind
+from router.trained.store import TrainedStore
 from router.upstream.model import ModelClient
 
 log = logging.getLogger("distill_router")
@@ -51,7 +64,8 @@ class Gateway:
         shared_dir: Path | None = None,
     ) -> None:
         self.metrics = metrics
-        self.runtime = Runtime(settings)
+        self._standing = Standing(conversations=Conversations(shared_dir))
+        self.runtime = Runtime(settings, self._standing)
         redis = settings.config.redis
         ledger_url = (redis and redis.ledger_url) or redis_url
         evidence = evidence_url(settings, redis_url)
@@ -72,6 +86,11 @@ class Gateway:
         self.gpu_bill = gpu_bill(settings, redis_url, metrics, shared_dir, lambda: self.runtime.models.values())
         self.ledger_redis = connect(ledger_url, settings) if ledger_url else None
         self.limits = Limiter(self.ledger_redis, metrics, unique_id())
+        self.control = self._controls(self.ledger_redis) if self.ledger_redis else None
+        store = TrainedStore(self.ledger_redis.eval) if self.ledger_redis else None
+        trained_metrics = TrainedMetrics(metrics.registry)
+        self.trained = TrainedFollower(store, self._standing.slots, trained_metrics, loads)
+        self.retrainer = Retrainer(Schedule(self.ledger_redis.eval), trained_metrics) if self.ledger_redis else None
         self.key_store = KeyStore(self.ledger_redis.eval) if self.ledger_redis else None
         self.keys = self._follow(self.key_store) if self.key_store else None
         self.ready = False
@@ -92,6 +111,11 @@ class Gateway:
         self.limits.start()
         if self.keys:
             await self.keys.start()
+        await self.trained.start()
+        if self.control:
+            await self.control.start()
+        if self.retrainer:
+            self.retrainer.start()
         self.metrics.reload_ok.set(1)
         self._tasks.append(asyncio.create_task(self._gauges(), name="gauges"))
         if self._path:
@@ -109,6 +133,10 @@ class Gateway:
             last_to_first.push_async_callback(self.retention.close)
             if self.ledger_redis:
                 last_to_first.push_async_callback(self.ledger_redis.aclose)
+            for part in (self.control, self.retrainer):
+                if part:
+                    last_to_first.push_async_callback(part.close)
+            last_to_first.push_async_callback(self.trained.close)
             if self.keys:
                 last_to_first.push_async_callback(self.keys.close)
             last_to_first.push_async_callback(self.limits.close)
@@ -122,11 +150,12 @@ class Gateway:
             return False
         try:
             settings = await asyncio.to_thread(load, self._path)
-            new = Runtime(settings, self.runtime)
+            new = Runtime(settings, self._standing, self.runtime)
         except ConfigError as error:
             log.error("configuration not reloaded, the old one stays: %s", error)
             self._count_reload(False)
             return False
+        await self.trained.turn()
         self._switch(new)
         if self._shared_dir:
             await asyncio.to_thread(_replace, self._shared_dir / LAST_GOOD, settings.text)
@@ -136,6 +165,9 @@ class Gateway:
 
     def _follow(self, store: KeyStore) -> KeyFollower:
         return KeyFollower(store, self.metrics, lambda: self.runtime.authenticator)
+
+    def _controls(self, redis: aioredis.Redis) -> Control:
+        return Control(redis, ControlSeries(self.metrics.registry), self._standing.boards)
 
     def _switch(self, new: Runtime) -> None:
         if self.keys:
@@ -155,6 +187,10 @@ class Gateway:
         task.add_done_callback(self._retiring.discard)
 
     def _describe(self, runtime: Runtime) -> None:
+        if self.control:
+            self.control.configure(plan_of(runtime))
+        if self.retrainer:
+            self.retrainer.configure(plans(runtime.settings, _trainings(runtime.config)))
         self.retention.configure({route.name: route.student.version for route in runtime.routes.values()})
         self.metrics.configured(
             runtime.models,
@@ -221,6 +257,14 @@ class Gateway:
                 self.metrics.keep_probability.labels(route.name).set(self.auditor.sampler.keep(route))
             self.metrics.queue.set(self.writer.waiting)
             await asyncio.sleep(GAUGES_EVERY_S)
+
+
+def _trainings(config: Config) -> dict[str, tuple[str, Training]]:
+    """By route: the kind of policy that is trained again, and how."""
+    found = {
+        name: (trained_kind(route.policy.trained_for(name)), route.training) for name, route in config.routes.items()
+    }
+    return {name: (kind, training) for name, (kind, training) in found.items() if kind and training}
 
 
 def _content(path: Path) -> str | None:

@@ -12,8 +12,11 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from policies.query import Query
 from router.auth import Caller
 from router.errors import BadRequest
+from router.prompt import OUTPUT_LIMITS, TOOL_FIELDS, query_of
+from router.texts import texts
 
 Endpoint = Literal["chat", "completions", "responses", "embeddings"]
 Fields = dict[str, Any]
@@ -33,12 +36,10 @@ PROMPT_FIELD: Mapping[Endpoint, str] = {
     "responses": "input",
     "embeddings": "input",
 }
-OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 IMAGE_MARKS = (b'"image_url"', b'"input_image"', b'"input_audio"', b'"input_file"', b'"file"')
 DATA_URL = re.compile(rb'"data:[^"]*"')
 BYTES_PER_IMAGE = 4096  # what an image's tokens weigh as text, whatever its base64 weighs
 MAX_CONVERSATION_BYTES = 4096
-MAX_TEXT_LEVELS = 8  # a list of messages, each with a list of parts, takes five
 
 
 def parse_fields(body: bytes) -> Fields:
@@ -61,6 +62,7 @@ class ClientRequest:
         "_headers",
         "_needs",
         "_prompt_bytes",
+        "_query",
         "_texts",
         "body",
         "caller",
@@ -81,6 +83,7 @@ class ClientRequest:
         self._headers = headers
         self._needs: frozenset[str] | None = None
         self._prompt_bytes: int | None = None
+        self._query: Query | None = None
         self._texts: str | None = None
         model = self.scalar("model", str)
         if not model:
@@ -146,6 +149,15 @@ class ClientRequest:
             opening = bytes(self.fields[PROMPT_FIELD[self.endpoint]])[:MAX_CONVERSATION_BYTES]
         return b"%b\0%b" % (self.caller.tenant.encode(), opening)
 
+    def query(self, route: str) -> Query:
+        """What an estimator looks at; decoded once."""
+        if self._query is None:
+            read = (PROMPT_FIELD[self.endpoint], "instructions", *OUTPUT_LIMITS, *TOOL_FIELDS)
+            request = {name: self.value(name) for name in read if name in self.fields}
+            caller = self.caller
+            self._query = query_of(request, needs=self.needs, tenant=caller.tenant, key=caller.name, route=route)
+        return self._query
+
     def value(self, name: str) -> Any:
         """A field decoded whole; None where it is missing. Raises BadRequest when it is nested too deeply."""
         raw = self.fields.get(name)
@@ -175,7 +187,7 @@ class ClientRequest:
 
     def _find_needs(self) -> Iterator[str]:
         fields = self.fields
-        if any(len(fields.get(name, b"")) > len(b"null") for name in ("tools", "functions")):
+        if any(len(fields.get(name, b"")) > len(b"null") for name in TOOL_FIELDS):
             yield "tools"
         if b'"json_' in bytes(fields.get("response_format", b"")) or b'"json_' in bytes(fields.get("text", b"")):
             yield "json_schema"
@@ -187,18 +199,6 @@ class ClientRequest:
             yield "logprobs"
         if bytes(fields.get("n", b"1")) not in (b"1", b"null") or "best_of" in fields:
             yield "n"
-
-
-def texts(item: Any, levels: int = MAX_TEXT_LEVELS) -> Iterator[str]:
-    """Every text in messages, content parts or plain strings, in order; of anything else nothing."""
-    if isinstance(item, str):
-        yield item
-    elif levels and isinstance(item, list):
-        for part in item:
-            yield from texts(part, levels - 1)
-    elif levels and isinstance(item, dict):
-        yield from texts(item.get("content"), levels - 1)
-        yield from texts(item.get("text"), levels - 1)
 
 
 def _opening(prompt: Any) -> Any:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from policies.base import Arm, Policy
+from policies.base import Arm, Policy, PolicyConfig
 from policies.fixed import FixedConfig
+from policies.learn.trained import Slots
 from router.auth import Authenticator, Caller
+from router.control.conversations import Conversations
+from router.control.live import Boards, LiveRoute
 from router.errors import BadRequest, NotFound, UnknownModel
 from router.evidence.compare.registry import Comparators
 from router.settings import Config, Route, Settings
@@ -14,14 +18,25 @@ from router.upstream.model import ModelClient
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What outlives a configuration: trained policies, and what the controllers and conversations of routes know."""
+
+    slots: Slots = field(default_factory=Slots)
+    boards: Boards = field(default_factory=Boards)
+    conversations: Conversations = field(default_factory=Conversations)
+
+
+@dataclass(frozen=True, slots=True)
 class RouteRuntime:
-    """A configured route with its two models and its policy."""
+    """A configured route with its two models, its policy, those that a header may name, and what it knows now."""
 
     name: str
     config: Route
     teacher: ModelClient
     student: ModelClient
     policy: Policy
+    named: Mapping[str, Policy]
+    live: LiveRoute
 
     def model(self, arm: Arm) -> ModelClient:
         return self.teacher if arm == "teacher" else self.student
@@ -53,22 +68,14 @@ class Target:
 class Runtime:
     """Built from `settings`; takes over the model clients of `previous` whose configuration did not change."""
 
-    def __init__(self, settings: Settings, previous: Runtime | None = None) -> None:
+    def __init__(self, settings: Settings, standing: Standing, previous: Runtime | None = None) -> None:
         self.settings = settings
         self.config: Config = settings.config
         self.authenticator = Authenticator(self.config)
         old: dict[str, ModelClient] = previous.models if previous else {}
         self.models: dict[str, ModelClient] = {name: self._client(name, old.get(name)) for name in self.config.models}
-        self.policies = {name: config.build() for name, config in self.config.policies.items()} | {
-            f"fixed-{arm}": FixedConfig(kind="fixed", model=arm).build() for arm in ("teacher", "student")
-        }
         self.comparators = Comparators(self.config.comparators)
-        self.routes = {
-            name: RouteRuntime(
-                name, route, self.models[route.teacher], self.models[route.student], route.policy.build()
-            )
-            for name, route in self.config.routes.items()
-        }
+        self.routes = {name: self._route(name, route, standing) for name, route in self.config.routes.items()}
 
     def start(self, previous: Runtime | None = None) -> None:
         """Start the health checks of models that `previous` did not have."""
@@ -115,19 +122,44 @@ class Runtime:
             return Target(route, None, None, route.arm_named(model_header), True, self)
         if policy_header is not None:
             caller.require("override", "the header x-router-policy")
-            return Target(route, self._policy_named(policy_header), None, None, True, self)
+            return Target(route, _policy_named(route, policy_header), None, None, True, self)
         return Target(route, _at(route.policy, point) if at else route.policy, None, None, False, self)
 
-    def _policy_named(self, name: str) -> Policy:
-        if name not in self.policies:
-            raise BadRequest(f"x-router-policy: unknown policy '{name}'; known: {', '.join(self.policies)}")
-        return self.policies[name]
+    def _route(self, name: str, config: Route, standing: Standing) -> RouteRuntime:
+        teacher, student = self.models[config.teacher], self.models[config.student]
+        policy = config.policy.build(name, standing.slots)
+        controls, trained = config.policy.controls(), config.policy.trained_for(name)
+        slot = standing.slots.named(trained) if trained else None
+        live = LiveRoute(
+            standing.boards.named(name),
+            teacher,
+            student,
+            scorer=lambda: policy.scorer,
+            threshold=controls.threshold,
+            floor=controls.floor,
+            paced=controls.pace is not None,
+            sticky=config.sticky if controls.sticks else None,
+            conversations=standing.conversations,
+            calibration=lambda: slot.current.calibration_set if slot and slot.current else None,
+        )
+        named = {each: other.build(name, standing.slots) for each, other in self._named_policies().items()}
+        return RouteRuntime(name, config, teacher, student, policy, named, live)
+
+    def _named_policies(self) -> dict[str, PolicyConfig]:
+        arms: tuple[Arm, ...] = ("teacher", "student")
+        return self.config.policies | {f"fixed-{arm}": FixedConfig(kind="fixed", model=arm) for arm in arms}
 
     def _client(self, name: str, old: ModelClient | None) -> ModelClient:
         config, api_key = self.config.models[name], self.settings.secrets.upstream.get(name)
         if old and old.config == config and old.api_key == api_key:
             return old
         return ModelClient(name, config, api_key)
+
+
+def _policy_named(route: RouteRuntime, name: str) -> Policy:
+    if name not in route.named:
+        raise BadRequest(f"x-router-policy: unknown policy '{name}'; known: {', '.join(route.named)}")
+    return route.named[name]
 
 
 def _at(policy: Policy, point: str) -> Policy:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from policies.gate.checks import CHECK_KINDS
 from policies.registry import CONFIGS
 from router.comparator_settings import KINDS as COMPARATOR_KINDS
 
@@ -88,7 +89,9 @@ def _yaml_path(loc: Location) -> str:
 
 
 def _is_kind(loc: Location, i: int) -> bool:
-    """Whether a step is the kind of policy or comparator that pydantic chose from a union."""
+    """Whether a step is the kind of policy, comparator or check that pydantic chose from a union."""
+    if i > 1 and loc[i - 2] == "checks":
+        return loc[i] in CHECK_KINDS
     if loc[0] == "comparators":
         return i == 2 and loc[i] in COMPARATOR_KINDS
     kinds = {kind for config in CONFIGS for kind in get_args(config.model_fields["kind"].annotation)}

@@ -23,16 +23,19 @@ from pydantic import (
 )
 
 from policies.base import PolicyConfig
+from policies.control.stickiness import StickySettings
 from policies.fixed import FixedConfig
 from policies.registry import CONFIGS
 from router.budget_settings import Budget, overlaps
-from router.comparator_settings import ComparatorSettings, Use, comparator_problems
+from router.comparator_settings import ComparatorSettings, comparator_problems
 from router.errors import ConfigError
 from router.evidence_settings import Audit, Evidence, Retention
 from router.key_settings import Key, Tenant, key_budget_overlaps
+from router.policy_settings import comparator_uses, policy_problems
 from router.price_settings import Prices
 from router.setting_errors import explain
 from router.setting_types import BaseUrl, Block, Name, RedisUrl, Seconds, ServerUrl
+from router.trained.settings import Training
 from router.yaml_text import parse_mapping
 
 if TYPE_CHECKING:
@@ -181,6 +184,11 @@ class Route(Block):
     policy: AnyPolicy = FixedConfig(kind="fixed", model="teacher")
     audit: Audit = Audit()
     fallback: Fallback = Fallback()
+    training: Training | None = Field(default=None, description="learn anew from the route's pairs now and then")
+    sticky: StickySettings | None = Field(
+        default=StickySettings(),
+        description="a conversation keeps its model unless leaving it is worth its cache",
+    )
 
     @model_validator(mode="after")
     def _observes(self) -> Route:
@@ -230,7 +238,8 @@ class Config(Block):
             *self._key_problems(),
             *overlaps(self.budgets),
             *self._audit_problems(),
-            *comparator_problems(self.comparators, self.models, self._comparator_uses()),
+            *policy_problems(self.routes, self.policies, self.budgets, self.models, has_redis=self.redis is not None),
+            *comparator_problems(self.comparators, self.models, comparator_uses(self.routes, self.policies)),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -266,12 +275,6 @@ class Config(Block):
                 known = self.models.get(model)
                 if known and known.max_output_tokens is None and known.context_tokens is None:
                     yield f"models.{model}: {path} has a budget, so that its dearest call counts: set max_output_tokens"
-
-    def _comparator_uses(self) -> list[Use]:
-        return [
-            Use(f"routes.{name}.audit.comparator", route.audit.comparator, frozenset({route.teacher, route.student}))
-            for name, route in self.routes.items()
-        ]
 
     def callable_names(self) -> list[str]:
         """What a key's `routes` may name: the routes, and the model for embeddings."""

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from deploy.grafana import cost, health, quality, routing
+from deploy.grafana import cost, health, policies, quality, routing
 
 FOLDER = Path(__file__).parent
 DASHBOARDS = {
     "cost.json": cost.dashboard,
     "quality.json": quality.dashboard,
     "routing.json": routing.dashboard,
+    "policies.json": policies.dashboard,
     "health.json": health.dashboard,
 }
 

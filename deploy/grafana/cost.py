@@ -140,7 +140,7 @@ def _spend() -> Row:
         (
             lines(
                 "Spend by origin",
-                "USD an hour: serve, escalation, shadow (audits), judge, retry, cancelled.",
+                "USD an hour: serve, escalation, gate, shadow (audits), judge, retry, cancelled.",
                 Dollars,
                 Query(f"{PER_HOUR}{rate('cost_usd_total', FILTER, 'origin')}", "{{origin}}"),
                 stacked=True,

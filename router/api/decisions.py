@@ -9,29 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Request
 
-from policies.base import Arm, PolicyConfig
-from policies.fixed import FixedConfig
 from router.api.common import redis_answers
 from router.auth import Caller
 from router.errors import BadRequest, ConfigError, NotFound, TooManyRequests, Unavailable
-from router.evidence.explain import Threshold, explained
+from router.evidence.explain import explained
 from router.evidence.find import ID, find, find_row
 from router.gateway import Gateway
 from router.record.row import DecisionRow
-from router.runtime import Runtime
 
 router = APIRouter(prefix="/v1/router")
 
 AT_ONCE = 1  # searches of a worker
 AT_ONCE_OF_A_KEY = 4  # running or waiting
 BUSY_S = 1
-ARMS: tuple[Arm, ...] = ("teacher", "student")
 
 
 class Searches:
@@ -72,7 +68,7 @@ async def get_decision(decision_id: str, request: Request, texts: bool = False) 
         found = await find(runtime.settings, decision_id, visible_to(caller))
     if found is None:
         raise unknown(decision_id)
-    return explained(found, _threshold(runtime, found.row), texts=texts)
+    return explained(found, texts=texts)
 
 
 async def require_own(gateway: Gateway, caller: Caller, decision_id: str) -> DecisionRow:
@@ -111,19 +107,3 @@ def unknown(decision_id: str) -> NotFound:
         f"no decision '{decision_id}' is kept here: it may be of another API key, older than what Redis keeps "
         "(evidence.decisions_days), or not written yet"
     )
-
-
-def _threshold(runtime: Runtime, row: DecisionRow) -> Threshold:
-    """Of the policy and version that decided, if the current configuration has it; `VERSION@X` says it itself."""
-    version, at, point = row.pv.partition("@")
-    policy = _policies(runtime).get((row.po, version))
-    if policy is None:
-        return Threshold(False, None)
-    return Threshold(True, float(point) if at else policy.threshold)
-
-
-def _policies(runtime: Runtime) -> Mapping[tuple[str, str], PolicyConfig]:
-    config = runtime.config
-    fixed = [FixedConfig(kind="fixed", model=arm) for arm in ARMS]  # always there
-    known = [*fixed, *config.policies.values(), *(route.policy for route in config.routes.values())]
-    return {(policy.kind, policy.version()): policy for policy in known}

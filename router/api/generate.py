@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from router.auth import Caller
 from router.client import SAFE_VALUE, Client, ClientGone, Headers, request_id_of, unique_id
+from router.control import feed
 from router.deliver import deliver, router_headers, send_error
 from router.errors import BadRequest, RouterError
 from router.exchange import Exchange, Trace
@@ -74,6 +75,7 @@ class Generate:
             if admission:
                 admission.settle(answer_tokens(trace))
             self._gateway.auditor.sampler.after(trace)
+            feed.answered(trace)
             self._gateway.recorder.finished(trace)
             self._gateway.auditor.submit(trace)
 

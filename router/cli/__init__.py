@@ -9,6 +9,7 @@ import typer
 
 from router.cli.disagreement_commands import disagreements
 from router.cli.options import BAD_CONFIG, ConfigPath, Json, bad_config
+from router.cli.policy_commands import policy
 
 app = typer.Typer(
     name="distill-router",
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(disagreements, name="disagreements")
+app.add_typer(policy, name="policy")
 models = typer.Typer(help="Measure the models.", no_args_is_help=True)
 app.add_typer(models, name="models")
 costs = typer.Typer(help="What was spent, and what the student saved.", no_args_is_help=True)
@@ -117,7 +119,12 @@ def demo(
         bool, typer.Option("--once", help="Exit after the table; 0 if every request was answered.")
     ] = False,
     no_traffic: Annotated[bool, typer.Option("--no-traffic", help="Only serve.")] = False,
-    requests: Annotated[int, typer.Option(min=1, help="Requests to send.")] = 300,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Then train a difficulty policy on the comparisons, and try it.")
+    ] = False,
+    requests: Annotated[
+        int | None, typer.Option(min=1, help="Requests to send; default: 300, with --learn 3000.")
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the gateway.")] = 8080,
     json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
 ) -> None:
@@ -126,10 +133,11 @@ def demo(
     from router.errors import ConfigError
 
     try:
-        raise typer.Exit(run_demo(once=once, traffic=not no_traffic, requests=requests, port=port, json_path=json))
+        status = run_demo(once=once, traffic=not no_traffic, learns=learn, requests=requests, port=port, json_path=json)
     except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(BAD_CONFIG) from None
+    raise typer.Exit(status)
 
 
 @app.command()

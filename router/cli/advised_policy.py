@@ -6,8 +6,8 @@ from typing import Any
 
 from policies.advise import Point
 from policies.calibration import Calibration, fit
+from policies.cascade import SCORE_TOKENS
 from router.evidence.records import PairRecord
-from router.evidence.shadow import SCORE_TOKENS
 
 MIN_FIT_PAIRS = 16
 TILT = 1e-5

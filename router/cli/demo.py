@@ -19,8 +19,9 @@ from urllib.request import urlopen
 import yaml
 from rich.console import Console
 
+from router.cli import demo_learn
 from router.cli.demo_report import Figures, collect, show
-from router.cli.demo_traffic import Sent, send_all
+from router.cli.demo_traffic import ROUTE, Sent, send_all
 from router.errors import ConfigError
 from router.lifeline import end_with_parent, stop
 from router.settings import load
@@ -31,10 +32,13 @@ READY_S = 30.0
 STOP_S = 15.0
 INTERRUPTED = 130
 SEED = 7
+REQUESTS, LEARN_REQUESTS = 300, 3_000
 COMMAND = Path(sys.executable).with_name("distill-router")
 
 
-def run_demo(*, once: bool, traffic: bool, requests: int, port: int, json_path: Path | None) -> int:
+def run_demo(
+    *, once: bool, traffic: bool, learns: bool, requests: int | None, port: int, json_path: Path | None
+) -> int:
     """Run the demo; the exit status, 0 when every request was answered. Raises ConfigError when it cannot start."""
     console = Console()
     _require_free(port)
@@ -50,7 +54,11 @@ def run_demo(*, once: bool, traffic: bool, requests: int, port: int, json_path: 
         config_path = _write_config(Path(folder), port)
         with _processes(config_path, Path(folder), port):
             console.print(f"Ready after {time.monotonic() - started:.1f} s at http://127.0.0.1:{port}/v1\n")
-            status = _traffic(console, config_path, port, requests, json_path) if traffic else 0
+            if traffic:
+                count = requests or (LEARN_REQUESTS if learns else REQUESTS)
+                status = _traffic(console, config_path, port, count, json_path, learns=learns)
+            else:
+                status = 0
             if not once:
                 _next_steps(console, port, config_path)
                 signal.pause()
@@ -59,7 +67,7 @@ def run_demo(*, once: bool, traffic: bool, requests: int, port: int, json_path: 
 
 def demo_config(folder: Path, port: int, teacher_port: int, student_port: int) -> dict[str, object]:
     """The demo's configuration: route `auto`, policy `cascade`, a teacher budget; three of ten requests are audited,
-    and every escalation is compared."""
+    and every escalation is compared. Route `learned` waits for a trained policy."""
     return {
         "server": {"host": "127.0.0.1", "port": port, "auth": "none"},
         "redis": {"url": "embedded", "data_dir": str(folder / "redis")},
@@ -81,7 +89,8 @@ def demo_config(folder: Path, port: int, teacher_port: int, student_port: int) -
                     "comparator": "exact",
                     "max_in_flight": 256,
                 },
-            }
+            },
+            demo_learn.LEARNED: demo_learn.learned_route(),
         },
         "budgets": {"teacher-day": {"window": "24h", "limit_usd": 5.0, "counts": "teacher", "on_spent": "student"}},
     }
@@ -150,13 +159,20 @@ def _wait(url: str, running: list[subprocess.Popen[bytes]], folder: Path) -> Non
         time.sleep(0.02)
 
 
-def _traffic(console: Console, config_path: Path, port: int, requests: int, json_path: Path | None) -> int:
+def _traffic(
+    console: Console, config_path: Path, port: int, requests: int, json_path: Path | None, *, learns: bool
+) -> int:
     examples = workload(requests, SEED)
     sent: list[Sent] = asyncio.run(send_all(console, f"http://127.0.0.1:{port}", examples))
     figures: Figures = collect(load(config_path), sent)
     show(console, figures)
+    told = figures.as_json()
+    if learns:
+        learned = demo_learn.learn(console, config_path, port)
+        demo_learn.show(console, learned)
+        told["learned"] = learned.as_json()
     if json_path:
-        json_path.write_text(json.dumps(figures.as_json(), indent=2) + "\n")
+        json_path.write_text(json.dumps(told, indent=2) + "\n")
     return 0 if figures.answered == figures.requests else 1
 
 
@@ -178,6 +194,7 @@ def _next_steps(console: Console, port: int, config_path: Path) -> None:
         f"{COMMAND} losses --config {config_path} --html losses.html",
         f"{COMMAND} disagreements tail --config {config_path}",
         f"{COMMAND} disagreements export --config {config_path} --format trl-dpo --out train.jsonl",
+        f"{COMMAND} policy train --from redis --config {config_path} --route {ROUTE} --promote",
         f"{COMMAND} costs report --config {config_path} --since 1h",
         f"curl -s {base}/router/budgets",
         f"curl -s http://127.0.0.1:{port}/metrics | grep distill_router_cost",

@@ -19,6 +19,7 @@ from router.upstream.transport import TransportError
 from serving.demo.tasks import Example
 
 AT_ONCE = 8
+ROUTE = "auto"
 TIMEOUT_S = 60.0
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: demo\r\ncontent-type: application/json\r\n"
 
@@ -33,17 +34,17 @@ class Sent:
     latency_ms: float
 
 
-async def send_all(console: Console, base_url: str, examples: list[Example]) -> list[Sent]:
-    """Send every example, `AT_ONCE` in flight, with a progress bar."""
+async def send_all(console: Console, base_url: str, examples: list[Example], route: str = ROUTE) -> list[Sent]:
+    """Send every example to the route, `AT_ONCE` in flight, with a progress bar."""
     pool = HttpPool(urlsplit(base_url), max_connections=AT_ONCE, connect_s=5)
     work = iter(enumerate(examples))
     sent: list[Sent] = []
     with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("requests", total=len(examples))
+        bar = progress.add_task(f"requests to {route}", total=len(examples))
 
         async def client() -> None:
             for number, example in work:
-                sent.append(await _send(pool, example, stream=number % 2 == 1))
+                sent.append(await _send(pool, example, route, stream=number % 2 == 1))
                 progress.advance(bar)
 
         await asyncio.gather(*itertools.starmap(client, [()] * AT_ONCE))
@@ -51,9 +52,9 @@ async def send_all(console: Console, base_url: str, examples: list[Example]) -> 
     return sent
 
 
-async def _send(pool: HttpPool, example: Example, *, stream: bool) -> Sent:
+async def _send(pool: HttpPool, example: Example, route: str, *, stream: bool) -> Sent:
     request: dict[str, Any] = {
-        "model": "auto",
+        "model": route,
         "messages": [{"role": "user", "content": example.prompt}],
         "temperature": 0,
         "stream": stream,

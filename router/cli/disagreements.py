@@ -15,8 +15,8 @@ from router.evidence.archive.source import sources
 from router.evidence.read import Evidence
 from router.evidence.records import ArmAnswer, LabelRecord, PairRecord
 from router.evidence.streams import DISAGREEMENTS
-from router.request import texts
 from router.settings import load
+from router.texts import texts
 
 SHOWN = 60
 COLUMNS = ("route", "served", "sample", "verdict", "triage", "pairs")

@@ -12,7 +12,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from policies.cascade import SCORE_TOKENS
 from router.arm import ArmCall
+from router.control import feed
 from router.evidence.compare.base import Answer, Services
 from router.evidence.records import (
     ArmAnswer,
@@ -26,7 +28,7 @@ from router.evidence.records import (
 )
 from router.evidence.retention import LiveRetention
 from router.evidence.sample import Sampler
-from router.evidence.shadow import SCORE_TOKENS, Shadow, Unasked
+from router.evidence.shadow import Shadow, Unasked
 from router.evidence.streams import AGREEMENTS, DISAGREEMENTS
 from router.evidence.triage import UNDECIDED, triage
 from router.evidence.writer import EvidenceWriter
@@ -73,6 +75,7 @@ class Auditor:
             return
         if trace.excluded is None and _student_broke(trace, route):
             self._retention.broke(trace, route)
+            feed.compared(trace, route, None, 1.0)
             return
         if trace.excluded is not None or trace.outcome != "ok" or trace.arm is None:
             self._retention.excluded(trace, route, trace.excluded or trace.outcome)
@@ -171,7 +174,10 @@ class Auditor:
     def _keep(self, trace: Trace, route: RouteRuntime, pair: Compared, request: dict[str, Any], noise: bool) -> str:
         """Count the comparison and write the pair, in one step; "pair", or "too_large"."""
         teacher, student, verdict = pair.teacher, pair.student, pair.verdict
-        self._retention.compared(trace, route, _harm(verdict) if teacher.error is None else None)
+        harm = _harm(verdict)
+        self._retention.compared(trace, route, harm if teacher.error is None else None)
+        if teacher.error is None:
+            feed.compared(trace, route, student, harm)
         if noise:
             self._retention.redrawn(trace, route, _harm(pair.second_verdict))
         told = triage(verdict, teacher, student, pair.second_verdict, pair.second_student)
@@ -191,7 +197,7 @@ class Auditor:
             stream=trace.request.stream,
             needs=sorted(trace.request.needs),
             policy=policy.kind if policy else "",
-            policy_version=policy.version if policy else "",
+            policy_version=trace.policy_version or (policy.version if policy else ""),
             reason=trace.reason,
             served=trace.arm,
             teacher_probability=trace.teacher_probability,
@@ -225,7 +231,7 @@ class Auditor:
         assert trace.served is not None
         served = _served(trace, trace.served)
         if trace.failure is not None and trace.arm == "teacher":  # the student was asked and failed: that is its answer
-            return served, arm_answer(route.student.name, Answer.failed(trace.failure), None, None)
+            return served, arm_answer(route.student.name, Answer.failed(trace.failure), None)
         if trace.arm == "teacher":
             return served, _escalated(trace) or await shadow.ask("student")
         return await shadow.ask("teacher"), served
@@ -324,8 +330,9 @@ def _label(verdict: VerdictRecord, teacher: ArmAnswer) -> str:
 
 
 def _served(trace: Trace, call: ArmCall) -> ArmAnswer:
-    score = call.score(SCORE_TOKENS) if trace.arm == "student" else None
-    return arm_answer(call.model.name, call.answer(), call.charge, score)
+    if trace.arm == "student":
+        return _students(call)
+    return arm_answer(call.model.name, call.answer(), call.charge)
 
 
 def _escalated(trace: Trace) -> ArmAnswer | None:
@@ -333,7 +340,15 @@ def _escalated(trace: Trace) -> ArmAnswer | None:
     call = trace.escalated
     if call is None or not call.whole:
         return None
-    return arm_answer(call.model.name, call.answer(), call.charge, call.score(SCORE_TOKENS))
+    return _students(call)
+
+
+def _students(call: ArmCall) -> ArmAnswer:
+    """With what a gate could see of it."""
+    signals = call.signals(SCORE_TOKENS)
+    return arm_answer(
+        call.model.name, call.answer(), call.charge, signals, agreement=call.agreement, checks=call.checks
+    )
 
 
 def _answer(record: ArmAnswer) -> Answer:

@@ -6,7 +6,6 @@ and who labelled it, with what note.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from router.evidence.find import Found
@@ -22,6 +21,18 @@ WORDS = {
     "cascade": "The student's answer passed the gate: P(wrong) was below the threshold.",
     "escalated": "The student's answer did not pass the gate, so the teacher was asked.",
     "shadow": "A background call; no client waited for it.",
+    "difficulty:untrained": "Nothing is trained for this route yet; promote a version with `policy promote`.",
+}
+WORDS_OF_SCORES = {
+    "difficulty": "By the expected loss of the request",
+    "cascade": "The student's answer passed the gate",
+    "escalated": "The student's answer did not pass the gate",
+}
+WORDS_OF_CONTROLLERS = {
+    "threshold": "the threshold decided.",
+    "pace": "the pace of a budget decided.",
+    "floor": "the certified floor decided.",
+    "sticky": "the conversation kept its model, since leaving it costs more than it gains.",
 }
 WORDS_OF_KINDS = {
     "guard": "The request does not fit the student: {0}.",
@@ -32,15 +43,7 @@ WORDS_OF_KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """Of the policy that decided. `value` None where it has none, or is not configured any more (`configured`)."""
-
-    configured: bool
-    value: float | None
-
-
-def explained(found: Found, threshold: Threshold, *, texts: bool) -> dict[str, Any]:
+def explained(found: Found, *, texts: bool) -> dict[str, Any]:
     """The answer of `GET /v1/router/decisions/{id}`. Times are Unix seconds; P(teacher) is the propensity."""
     row = found.row
     return {
@@ -51,7 +54,7 @@ def explained(found: Found, threshold: Threshold, *, texts: bool) -> dict[str, A
         "route": row.rt or None,
         "tenant": row.tn,
         "key": row.k,
-        "decision": _decision(row, threshold),
+        "decision": _decision(row),
         "answer": _answer(row),
         "cost": _cost(found),
         "comparison": _comparison(row),
@@ -62,15 +65,16 @@ def explained(found: Found, threshold: Threshold, *, texts: bool) -> dict[str, A
     }
 
 
-def _decision(row: DecisionRow, threshold: Threshold) -> dict[str, Any]:
+def _decision(row: DecisionRow) -> dict[str, Any]:
     score, p_wrong = row.s or (None, None)
+    loss, novelty = row.q or (None, None)
     return {
         "policy": row.po or None,
         "policy_version": row.pv or None,
-        "policy_configured": threshold.configured,
-        "threshold": threshold.value,
+        "threshold": row.th,
         "features": {"prompt_bytes": row.f[0], "needs": row.f[1]},
-        "scores": {"mean_logprob": score, "p_wrong": p_wrong},
+        "scores": {"expected_loss": loss, "novelty": novelty, "mean_logprob": score, "p_wrong": p_wrong},
+        "switch_cost_usd": usd(row.sw),
         "guards": row.g,
         "teacher_probability": row.p,
         "reason": row.r,
@@ -81,10 +85,14 @@ def _decision(row: DecisionRow, threshold: Threshold) -> dict[str, Any]:
 
 def in_words(reason: str) -> str | None:
     """A sentence for a reason of the gateway's; None for one that only a policy knows."""
+    if reason in WORDS:
+        return WORDS[reason]
     kind, _, what = reason.partition(":")
+    if kind in WORDS_OF_SCORES and what in WORDS_OF_CONTROLLERS:
+        return f"{WORDS_OF_SCORES[kind]}: {WORDS_OF_CONTROLLERS[what]}"
     if what:
         return WORDS_OF_KINDS[kind].format(what) if kind in WORDS_OF_KINDS else None
-    return WORDS.get(reason)
+    return None
 
 
 def _answer(row: DecisionRow) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from policies.base import Arm
+from policies.gate.answer import Signals
 from router.evidence.compare.base import Answer, Verdict
 from router.ledger.bill import Charge
 from router.ledger.pricing import Usage
@@ -34,8 +37,24 @@ class Tokens(BaseModel):
     audio_output: int = 0
 
 
+class AnswerSignals(BaseModel):
+    """See `policies.gate.answer.Signals`: of an answer's first tokens, in nats."""
+
+    model_config = ConfigDict(frozen=True)
+    tokens: int
+    mean: float
+    minimum: float
+    first: float
+    entropy_mean: float | None = None
+    entropy_max: float | None = None
+
+
 class ArmAnswer(BaseModel):
-    """One arm's full answer. `error`: it failed, and that is data. `mean_logprob` in nats, where it is known."""
+    """One arm's full answer. `error`: it failed, and that is data. `mean_logprob` in nats, where it is known.
+
+    `signals`: of its first tokens; earlier records lack them. `agreement`, `checks`: what a cascade's gate found out
+    about it beyond the answer itself.
+    """
 
     model_config = ConfigDict(frozen=True)
     model: str
@@ -48,6 +67,9 @@ class ArmAnswer(BaseModel):
     cost_nano_usd: int = 0
     estimated: bool = False
     mean_logprob: float | None = None
+    signals: AnswerSignals | None = None
+    agreement: float | None = None
+    checks: dict[str, bool] = {}
 
 
 class VerdictRecord(BaseModel):
@@ -135,7 +157,15 @@ class PairRecord(BaseModel):
     split: Split
 
 
-def arm_answer(model: str, answer: Answer, charge: Charge | None, mean_logprob: float | None) -> ArmAnswer:
+def arm_answer(
+    model: str,
+    answer: Answer,
+    charge: Charge | None,
+    signals: Signals | None = None,
+    *,
+    agreement: float | None = None,
+    checks: Mapping[str, bool] = MappingProxyType({}),
+) -> ArmAnswer:
     """An answer with what it cost; `charge` None where the model was never asked or could not be."""
     return ArmAnswer(
         model=model,
@@ -147,7 +177,10 @@ def arm_answer(model: str, answer: Answer, charge: Charge | None, mean_logprob: 
         tokens=_tokens(charge.usage) if charge else Tokens(input=0, output=0),
         cost_nano_usd=charge.cost_nano if charge else 0,
         estimated=charge.estimated if charge else False,
-        mean_logprob=mean_logprob,
+        mean_logprob=signals.mean if signals else None,
+        signals=AnswerSignals(**asdict(signals)) if signals else None,
+        agreement=agreement,
+        checks=dict(checks),
     )
 
 

@@ -1,8 +1,9 @@
 """Which requests are compared, and with which probability each of them was: everything an estimate divides by.
 
-Two draws. Before the request is answered: the uniform audit, and openings that were not seen before (novelty). After
-it: escalations, whose two answers are there already, and answers that a cascade accepted without being sure. The
-probability of being in the sample for any reason is 1 - (1 - audit)(1 - targeted), and is known before the draw.
+Two draws. Before the request is answered: the uniform audit (as often as configured, and as the floor wants), and
+openings that were not seen before (novelty). After it: escalations, whose two answers are there already, and answers
+that a cascade accepted without being sure. The probability of being in the sample for any reason is
+1 - (1 - audit)(1 - targeted), and is known before the draw.
 
 When the places for audits fill up, fewer are drawn: first the targeted ones, then the uniform ones. The draws use the
 lowered probability, so that what is shed is not lost to the estimate.
@@ -48,9 +49,10 @@ class Sampler:
         if trace.excluded is not None:
             return
         config = route.config.audit
-        if not config.rate:
+        rate = max(config.rate, route.live.audit_rate)
+        if not rate:
             return
-        trace.audit_probability = config.rate * self.keep(route)
+        trace.audit_probability = rate * self.keep(route)
         trace.probability = trace.audit_probability
         if random.random() < trace.audit_probability:
             trace.sample = "audit"
@@ -63,9 +65,10 @@ class Sampler:
         if route is None or trace.excluded is not None or trace.outcome != "ok":
             return
         targeted = route.config.audit.targeted
-        if trace.reason == "escalated" and trace.escalated is not None and trace.escalated.whole:
+        by = trace.reason.partition(":")[0]
+        if by == "escalated" and trace.escalated is not None and trace.escalated.whole:
             self._target(trace, route, "escalation", targeted.escalations)
-        elif trace.reason == "cascade" and _is_unsure(trace, targeted.margin):
+        elif by == "cascade" and _is_unsure(trace, route, targeted.margin):
             self._target(trace, route, "confidence", targeted.low_confidence)
 
     def keep(self, route: RouteRuntime) -> float:
@@ -111,6 +114,10 @@ def _excluded(trace: Trace) -> str | None:
     return "no_store" if trace.no_store else None
 
 
-def _is_unsure(trace: Trace, margin: float) -> bool:
+def _is_unsure(trace: Trace, route: RouteRuntime, margin: float) -> bool:
+    """Whether the gate had asked the teacher, had it found the answer so much likelier to be wrong."""
     gate = trace.decision.gate if trace.decision else None
-    return gate is not None and trace.p_wrong is not None and gate.escalates(trace.p_wrong + margin)
+    if gate is None or trace.p_wrong is None:
+        return False
+    cost_usd = route.live.teacher_cost_usd(trace.request)
+    return gate.choose(min(1.0, trace.p_wrong + margin), route.live, cost_usd).arm == "teacher"

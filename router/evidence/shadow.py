@@ -12,12 +12,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from policies.base import Arm
+from policies.base import Arm, Gate
+from policies.cascade import SCORE_TOKENS
 from router.arm import ArmCall, open_arm
 from router.errors import BadRequest, BudgetSpent, RouterError, TooManyRequests
 from router.evidence.compare.base import Answer, JudgeUnavailable
 from router.evidence.records import ArmAnswer, arm_answer
 from router.exchange import Trace
+from router.gate.asker import Asker
+from router.gate.inquiry import Inquiry
 from router.ledger.bill import Bill, Origin
 from router.ledger.ledger import Ledger
 from router.record.recorder import Recorder
@@ -26,7 +29,6 @@ from router.runtime import RouteRuntime
 from router.upstream.model import Attempts, Leash, ModelClient
 from router.upstream.transport import TransportError
 
-SCORE_TOKENS = 64
 PLACE_EVERY_S = 0.1
 OVERLOADED = 429
 
@@ -60,7 +62,10 @@ class Shadow:
         self._waits = False
 
     async def ask(self, arm: Arm) -> ArmAnswer:
-        """The arm's answer to the request; a failure, or none in time, is one too. Raises Unasked."""
+        """The arm's answer to the request; a failure, or none in time, is one too. Raises Unasked.
+
+        Of a student whose answers a gate looks at, also what that would have asked about it.
+        """
         model = self._route.model(arm)
         scored = arm == "student" and "logprobs" in model.supports
         charged = len(self._bill.charges)
@@ -73,10 +78,30 @@ class Shadow:
             raise Unasked("budget") from None
         except (RouterError, TransportError, TimeoutError) as error:
             lost = self._bill.charges[charged:]
-            return arm_answer(model.name, Answer.failed(self._words(error)), lost[-1] if lost else None, None)
+            return arm_answer(model.name, Answer.failed(self._words(error)), lost[-1] if lost else None)
         if not call.succeeded:
-            return arm_answer(model.name, Answer.failed(f"status {call.reply.status}"), call.charge, None)
-        return arm_answer(model.name, call.answer(), call.charge, call.score(SCORE_TOKENS) if scored else None)
+            return arm_answer(model.name, Answer.failed(f"status {call.reply.status}"), call.charge)
+        gate = self._trace.decision.gate if self._trace.decision else None
+        if arm == "student" and gate is not None and gate.asks:
+            await self._inquire(gate, call)
+        return arm_answer(
+            model.name,
+            call.answer(),
+            call.charge,
+            call.signals(SCORE_TOKENS) if scored else None,
+            agreement=call.agreement,
+            checks=call.checks,
+        )
+
+    async def _inquire(self, gate: Gate, call: ArmCall) -> None:
+        """A floor compares what a gate says of answers from the background and of those that were served."""
+        runtime, caller = self._trace.target.runtime, self._trace.request.caller
+        assert runtime is not None
+        purse = self._ledger.purse(caller, self._route.name, background=True)
+        asker = Asker(self._bill, caller, self._headers("shadow"), purse, origin="shadow", background=True)
+        inquiry = Inquiry(self._trace.request, runtime, self._route, gate, asker, Leash(background=True))
+        async with inquiry:
+            await inquiry.answers(call)
 
     async def judge(self, name: str, messages: list[dict[str, str]], max_tokens: int) -> str:
         """A judge's text. Raises JudgeUnavailable."""
@@ -149,10 +174,15 @@ class Shadow:
             await asyncio.sleep(pause_s)
 
     async def _call(self, request: ClientRequest, model: ModelClient, origin: Origin, scored: bool) -> ArmCall:
-        headers = b"x-request-id: %b-%b\r\n" % (self._trace.id.encode(), origin.encode())
+        headers = self._headers(origin)
         purse = self._ledger.purse(request.caller, self._route.name, background=True)
         leash = Leash(background=True)
-        call = await open_arm(request, model, self._bill, headers, leash, Attempts(), purse, scored=scored)
+        call = await open_arm(
+            request, model, self._bill, headers, leash, Attempts(), purse, scored=scored, entropies=scored
+        )
         call.settle(origin)
         call.close()
         return call
+
+    def _headers(self, origin: Origin) -> bytes:
+        return b"x-request-id: %b-%b\r\n" % (self._trace.id.encode(), origin.encode())

@@ -16,7 +16,7 @@ from router.evidence.compare.outcomes import is_refusal
 from router.evidence.records import ArmAnswer, PairRecord
 from router.export.example import Call, Example, Json, Message, Reply, Role, Unusable, Verdict
 from router.export.json_text import dump
-from router.request import texts
+from router.texts import texts
 from router.translate import chat_request
 
 _ROLES: Mapping[str, Role] = {

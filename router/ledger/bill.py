@@ -8,7 +8,7 @@ from typing import Literal
 from router.ledger.lease import Hold
 from router.ledger.pricing import PriceList, Usage
 
-Origin = Literal["serve", "escalation", "shadow", "judge", "retry", "cancelled"]
+Origin = Literal["serve", "escalation", "gate", "shadow", "judge", "retry", "cancelled"]
 
 NO_USAGE = Usage(0, 0)
 

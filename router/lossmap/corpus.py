@@ -12,8 +12,8 @@ from policies.slices import Slice, label_slices, merge
 from router.evidence.records import PairRecord
 from router.lossmap.describe import slice_names
 from router.lossmap.fields import lost_fields
-from router.lossmap.prompt import read_prompt
 from router.lossmap.topics import topics
+from router.prompt import read_prompt
 
 FEWEST = 5
 """Pairs of a slice; fewer cannot be told from chance."""

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from router.evidence.records import ArmAnswer, PairRecord
 from router.lossmap.fields import fields, structured
 from router.lossmap.language import language
-from router.lossmap.prompt import Prompt, read_prompt
+from router.prompt import Prompt, read_prompt
 
 OPENING_WORDS = 4
 WORD_CHARACTERS = 24

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from router.evidence.records import ArmAnswer, PairRecord
-from router.lossmap.prompt import read_prompt
+from router.prompt import read_prompt
 
 MOST = 3
 CHARACTERS = 400

@@ -177,7 +177,7 @@ def _column(values: Iterable[float]) -> Floats:
 
 def _moved_usd(record: PairRecord) -> float:
     """What the teacher's answer cost above the student's. Of an escalation the student has been paid already."""
-    student = 0 if record.reason == "escalated" else record.student.cost_nano_usd
+    student = 0 if record.reason.partition(":")[0] == "escalated" else record.student.cost_nano_usd
     return (record.teacher.cost_nano_usd - student) / NANO_PER_USD
 
 

@@ -25,6 +25,9 @@ FIELDS = MappingProxyType(
         "pv": "version of the policy",
         "f": "features: prompt bytes, abilities needed",
         "s": "scores: mean log-probability (nats), P(student wrong)",
+        "q": "of the estimator: expected loss, novelty; both from 0 to 1",
+        "th": "threshold that the expected loss, or P(student wrong), was held against",
+        "sw": "cost of leaving the conversation's model, nano-USD, paid or not",
         "g": "guards that fired",
         "p": "propensity: P(the teacher was to be chosen)",
         "a": "arm that answered: t, s, or '' for a model by name",
@@ -73,6 +76,9 @@ class DecisionRow(msgspec.Struct, omit_defaults=True):
     pv: str = ""
     f: tuple[int, list[str]] = (0, [])
     s: tuple[float | None, float | None] | None = None
+    q: tuple[float, float] | None = None
+    th: float | None = None
+    sw: int = 0
     g: list[str] = []
     p: float = 0.0
     a: str = ""

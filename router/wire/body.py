@@ -13,10 +13,12 @@ from typing import Any, Literal
 import msgspec
 
 from router.errors import BadRequest
-from router.request import OUTPUT_LIMITS, ClientRequest, Fields
+from router.prompt import OUTPUT_LIMITS
+from router.request import ClientRequest, Fields
 from router.settings import Adapt
 from router.translate import chat_request
 from router.upstream.model import ModelClient
+from router.wire.logprobs import ALTERNATIVES
 
 Dialect = Literal["chat", "completions", "responses", "embeddings"]
 
@@ -59,21 +61,25 @@ def outgoing(
     model: ModelClient,
     *,
     scored: bool = False,
+    entropies: bool = False,
     background: bool = False,
     bounded: bool = False,
 ) -> Outgoing:
-    """`request` for `model`. `scored`: its log-probabilities are needed; `background`: not streamed, chat if possible;
-    `bounded`: the answer must have a limit, the model's own where the client set none.
+    """`request` for `model`. `scored`: its log-probabilities are needed, with alternatives for `entropies`;
+    `background`: not streamed, chat if possible; `bounded`: the answer must have a limit, the model's own where the
+    client set none.
 
     Raises BadRequest where a Responses request cannot be said in chat, or what has to be changed cannot be read.
     """
     try:
-        return _outgoing(request, model, scored, background, bounded)
+        return _outgoing(request, model, scored, entropies, background, bounded)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadRequest(f"the request body cannot be read: {error}", code="invalid_json") from None
 
 
-def _outgoing(request: ClientRequest, model: ModelClient, scored: bool, background: bool, bounded: bool) -> Outgoing:
+def _outgoing(
+    request: ClientRequest, model: ModelClient, scored: bool, entropies: bool, background: bool, bounded: bool
+) -> Outgoing:
     dialect = _dialect(request, model, scored or background)
     translated = dialect != request.endpoint
     fields: Fields = chat_request(_decoded(request)) if translated else request.fields
@@ -87,8 +93,8 @@ def _outgoing(request: ClientRequest, model: ModelClient, scored: bool, backgrou
     if hides_usage:
         changes["stream_options"] = _options(fields) | {"include_usage": True}
     hides_logprobs = scored and _raw(fields.get("logprobs")) in _OFF
-    if hides_logprobs and dialect in ("chat", "completions"):
-        changes["logprobs"] = True if dialect == "chat" else 1
+    if hides_logprobs:
+        changes |= _logprobs(dialect, ALTERNATIVES if entropies else 0)
     limit = output_limit(fields) if bounded else None
     if bounded and limit is None and dialect in LIMIT_FIELD and model.config.max_output_tokens is not None:
         limit = changes[LIMIT_FIELD[dialect]] = model.config.max_output_tokens
@@ -119,6 +125,13 @@ def translates(request: ClientRequest) -> bool:
     except BadRequest:
         return False
     return True
+
+
+def _logprobs(dialect: Dialect, alternatives: int) -> Fields:
+    """The fields that ask for log-probabilities; the completions API cannot ask without an alternative."""
+    if dialect == "chat":
+        return {"logprobs": True, "top_logprobs": alternatives} if alternatives else {"logprobs": True}
+    return {"logprobs": max(1, alternatives)} if dialect == "completions" else {}
 
 
 def _dialect(request: ClientRequest, model: ModelClient, as_chat: bool) -> Dialect:

@@ -1,18 +1,18 @@
-"""Reading a complete answer (JSON): its usage, its log-probabilities, what a comparison needs of it."""
+"""Reading a complete answer (JSON): its usage, what comparisons and gates need of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from policies.gate.tokens import Token
 from router.errors import UpstreamFailed
 from router.evidence.compare.base import Answer, ToolCall
 from router.ledger.pricing import Usage
 from router.wire.body import Dialect
-from router.wire.logprobs import token_logprobs
+from router.wire.logprobs import tokens_of
 from router.wire.usage import read_usage
 
 MAIN_FIELD: Mapping[Dialect, str] = {
@@ -35,32 +35,49 @@ _head = msgspec.json.Decoder(_Head)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-@dataclass(frozen=True, slots=True)
+class Said(NamedTuple):
+    """One answer, and its tokens where the upstream reported log-probabilities."""
+
+    answer: Answer
+    tokens: list[Token]
+
+
 class Completed:
     """A complete answer in `dialect`; `usage` None where the upstream reported none worth believing."""
 
-    dialect: Dialect
-    body: bytes
-    usage: Usage | None
+    __slots__ = ("_decoded", "body", "dialect", "usage")
+
+    def __init__(self, dialect: Dialect, body: bytes, usage: Usage | None) -> None:
+        self.dialect = dialect
+        self.body = body
+        self.usage = usage
+        self._decoded: dict[str, Any] | None = None
 
     def decoded(self) -> dict[str, Any]:
-        """The whole answer. Raises UpstreamFailed when it cannot be read."""
-        try:
-            value = msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise UpstreamFailed(f"the upstream's answer cannot be read: {error}") from None
-        return value if isinstance(value, dict) else {}
+        """The whole answer, read once and not to be changed. Raises UpstreamFailed when it cannot be read."""
+        if self._decoded is None:
+            try:
+                value = msgspec.json.decode(self.body)
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+                raise UpstreamFailed(f"the upstream's answer cannot be read: {error}") from None
+            self._decoded = value if isinstance(value, dict) else {}
+        return self._decoded
 
     def answer(self) -> Answer:
         """The first choice, as comparators see it."""
         return answer_of(self.decoded(), self.dialect)
 
-    def logprobs(self) -> list[list[float]]:
-        """Token log-probabilities (nats) by choice."""
-        choices = self.decoded().get("choices")
-        if not isinstance(choices, list):
-            return []
-        return [token_logprobs(choice.get("logprobs")) for choice in choices if isinstance(choice, dict)]
+    def choices(self, tokens: int) -> list[Said]:
+        """Every answer, with its first `tokens` tokens; one for a Response."""
+        decoded = self.decoded()
+        choices = decoded.get("choices")
+        if self.dialect == "responses" or not isinstance(choices, list):
+            return [Said(answer_of(decoded, self.dialect), [])]
+        return [
+            Said(Answer.from_choice(choice), tokens_of(choice.get("logprobs"), tokens))
+            for choice in choices
+            if isinstance(choice, dict)
+        ]
 
     def without_logprobs(self) -> bytes:
         """The body with `logprobs: null` in every choice."""

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from policies.gate.tokens import Token
 from router.errors import UpstreamFailed
 from router.evidence.compare.base import Answer
 from router.ledger.pricing import Usage
 from router.sse import Event
 from router.wire.body import Outgoing
-from router.wire.logprobs import token_logprobs
-from router.wire.replies import MISSING, answer_of
+from router.wire.logprobs import tokens_of
+from router.wire.replies import MISSING, Said, answer_of
 from router.wire.usage import read_usage
 
 T = TypeVar("T")
@@ -94,9 +95,16 @@ class StreamReader:
         choice = self._choices.get(0)
         return Answer.from_choice(choice.assembled()) if choice else Answer()
 
-    def logprobs(self) -> list[list[float]]:
-        """Token log-probabilities (nats) so far, by choice."""
-        return [choice.logprobs for _, choice in sorted(self._choices.items())]
+    def token_counts(self) -> list[int]:
+        """How many tokens came with log-probabilities so far, by choice."""
+        return [len(choice.tokens) for choice in self._choices.values()]
+
+    def choices(self, tokens: int) -> list[Said]:
+        """What was said so far, with its first `tokens` tokens, by choice."""
+        if self._outgoing.dialect == "responses":
+            return [Said(self.answer(), [])]
+        known = (choice for _, choice in sorted(self._choices.items()))
+        return [Said(Answer.from_choice(choice.assembled()), choice.tokens[:tokens]) for choice in known]
 
     def _assemble(self, choices: msgspec.Raw) -> list[dict[str, Any]]:
         decoded: list[dict[str, Any]] = _decode(_choices, choices)
@@ -132,14 +140,14 @@ class StreamReader:
 class _Choice:
     """One choice of a stream, put together."""
 
-    __slots__ = ("_calls", "_finish_reason", "_refusal", "_text", "logprobs")
+    __slots__ = ("_calls", "_finish_reason", "_refusal", "_text", "tokens")
 
     def __init__(self) -> None:
         self._text: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
         self._finish_reason: str | None = None
-        self.logprobs: list[float] = []
+        self.tokens: list[Token] = []
 
     def add(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta")
@@ -156,7 +164,7 @@ class _Choice:
                 self._add_call(call)
         reason = choice.get("finish_reason")
         self._finish_reason = reason if isinstance(reason, str) else self._finish_reason
-        self.logprobs += token_logprobs(choice.get("logprobs"))
+        self.tokens += tokens_of(choice.get("logprobs"))
 
     def _add_call(self, call: dict[str, Any]) -> None:
         function = call.get("function")

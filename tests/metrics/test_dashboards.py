@@ -9,15 +9,23 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram
 
 from deploy.grafana.build import DASHBOARDS, render
+from router.control.metrics import ControlSeries
 from router.record.metrics import PREFIX, Metrics
+from router.trained.metrics import TrainedMetrics
 from tests.metrics.expressions import DOCUMENTATION, GRAFANA, Expression, alerts, boards, panels, recorded
 
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 
 
+def every_series() -> tuple[Metrics, ControlSeries, TrainedMetrics]:
+    """All that a gateway registers."""
+    metrics = Metrics()
+    return metrics, ControlSeries(metrics.registry), TrainedMetrics(metrics.registry)
+
+
 def exposed() -> dict[str, set[str]]:
     """The names of the series of every metric that a gateway can expose."""
-    families = Metrics().registry.collect()
+    families = every_series()[0].registry.collect()
     return {family.name: {family.name + suffix for suffix in SUFFIXES[family.type]} for family in families}
 
 
@@ -32,7 +40,8 @@ def test_every_metric_is_read_by_a_panel_a_rule_or_an_alert() -> None:
 
 
 def test_every_metric_is_explained_with_its_labels() -> None:
-    metrics = [value for value in vars(Metrics()).values() if isinstance(value, Counter | Gauge | Histogram)]
+    holders = [vars(holder).values() for holder in every_series()]
+    metrics = [value for values in holders for value in values if isinstance(value, Counter | Gauge | Histogram)]
     documentation = DOCUMENTATION.read_text()
     for metric in metrics:
         (family,) = metric.describe()

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from policies.base import Decision, PolicyConfig
+from policies.base import Decision, Gate, Policy, PolicyConfig
+from policies.gate.answer import StudentAnswer, signals
 from policies.guards import Fit
+from policies.learn.trained import Slots
+from policies.query import Query
 from policies.registry import CONFIGS
 
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -18,6 +21,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "split": {"kind": "split", "student_share": 0.3},
     "rules": {"kind": "rules", "rules": [{"when": {"tools": True}, "use": "teacher"}], "default": "student"},
     "cascade": {"kind": "cascade", "escalate_at": 0.4, "calibration": [[-2.0, 0.9], [-0.1, 0.1]]},
+    "difficulty": {"kind": "difficulty", "threshold": 0.3},
 }
 BY_KIND: dict[str, type[PolicyConfig]] = {
     config.model_fields["kind"].annotation.__args__[0]: config  # type: ignore[union-attr]  # a Literal of one
@@ -45,6 +49,9 @@ class Request:
     def conversation(self) -> bytes:
         return self.words.encode()
 
+    def query(self, route: str) -> Query:
+        return Query(last=self.words, whole=self.words, needs=self.needs, tenant=self.tenant, route=route)
+
 
 REQUESTS = [
     Request(),
@@ -55,8 +62,33 @@ REQUESTS = [
 ]
 
 
+@dataclass(frozen=True)
+class AtRest:
+    """A route without controllers, whose teacher costs a cent more."""
+
+    route: str = "auto"
+    floor: float | None = None
+    pace_usd: float | None = None
+
+    def extra_cost_usd(self, request: Any) -> float:
+        return 0.01
+
+    def teacher_cost_usd(self, request: Any) -> float:
+        return 0.011
+
+    def kept(self, request: Any) -> None:
+        return None
+
+
+LIVE = AtRest()
+
+
 def config_of(kind: str, **changes: Any) -> PolicyConfig:
     return TypeAdapter(BY_KIND[kind]).validate_python(EXAMPLES[kind] | changes)
+
+
+def built(kind: str, **changes: Any) -> Policy:
+    return config_of(kind, **changes).build("auto", Slots())
 
 
 def test_every_policy_has_an_example() -> None:
@@ -66,9 +98,9 @@ def test_every_policy_has_an_example() -> None:
 @pytest.mark.parametrize("kind", BY_KIND)
 class TestContract:
     async def test_a_decision_is_an_arm_with_its_propensity_and_reason(self, kind: str) -> None:
-        policy = config_of(kind).build()
+        policy = built(kind)
         for request in REQUESTS:
-            decision = await policy.decide(request)
+            decision = await policy.decide(request, LIVE)
             assert decision.arm in ("teacher", "student")
             assert 0 <= decision.teacher_probability <= 1
             assert decision.reason
@@ -76,9 +108,9 @@ class TestContract:
             assert decision.teacher_probability < 1 or decision.arm == "teacher"
 
     async def test_the_same_request_is_decided_the_same_way_by_every_worker(self, kind: str) -> None:
-        first, second = config_of(kind).build(), config_of(kind).build()
+        first, second = built(kind), built(kind)
         for request in REQUESTS:
-            one, other = await first.decide(request), await second.decide(request)
+            one, other = await first.decide(request, LIVE), await second.decide(request, LIVE)
             assert (one.arm, one.reason, one.teacher_probability) == (
                 other.arm,
                 other.reason,
@@ -86,27 +118,28 @@ class TestContract:
             )
 
     async def test_the_arms_come_as_often_as_the_propensity_says(self, kind: str) -> None:
-        policy = config_of(kind).build()
-        decisions = [await policy.decide(Request(words=f"conversation {number}")) for number in range(2_000)]
+        policy = built(kind)
+        decisions = [await policy.decide(Request(words=f"conversation {number}"), LIVE) for number in range(2_000)]
         expected = sum(decision.teacher_probability for decision in decisions)
         teachers = sum(decision.arm == "teacher" for decision in decisions)
         assert abs(teachers - expected) < 5 * (0.25 * len(decisions)) ** 0.5
 
     def test_the_version_follows_the_configuration(self, kind: str) -> None:
-        assert config_of(kind).build().version == config_of(kind).build().version
+        assert built(kind).version == built(kind).version
         others: dict[str, dict[str, Any]] = {
             "fixed": {"model": "student"},
             "split": {"student_share": 0.31},
             "rules": {"default": "teacher"},
             "cascade": {"escalate_at": 0.41},
+            "difficulty": {"threshold": 0.31},
         }
-        assert config_of(kind).build().version != config_of(kind, **others[kind]).build().version
+        assert built(kind).version != built(kind, **others[kind]).version
 
     def test_it_knows_its_own_name(self, kind: str) -> None:
-        assert config_of(kind).build().kind == kind
+        assert built(kind).kind == kind
 
     def test_an_operating_point_gives_another_version_or_a_clear_refusal(self, kind: str) -> None:
-        policy = config_of(kind).build()
+        policy = built(kind)
         try:
             moved = policy.at(0.7)
         except ValueError as error:
@@ -127,15 +160,15 @@ class TestContract:
 @pytest.mark.parametrize("share", [0.0, 1.0])
 async def test_a_share_of_nothing_or_everything_is_exactly_that(share: float) -> None:
     for sticky in (True, False):
-        policy = config_of("split", student_share=share, sticky=sticky).build()
-        arms = {(await policy.decide(request)).arm for request in REQUESTS}
+        policy = built("split", student_share=share, sticky=sticky)
+        arms = {(await policy.decide(request, LIVE)).arm for request in REQUESTS}
         assert arms == ({"student"} if share else {"teacher"})
 
 
 async def test_a_split_that_is_not_sticky_draws_anew() -> None:
     random.seed(1)
-    policy = config_of("split", student_share=0.5, sticky=False).build()
-    assert {(await policy.decide(REQUESTS[0])).arm for _ in range(60)} == {"teacher", "student"}
+    policy = built("split", student_share=0.5, sticky=False)
+    assert {(await policy.decide(REQUESTS[0], LIVE)).arm for _ in range(60)} == {"teacher", "student"}
 
 
 RULES: list[tuple[dict[str, Any], Request, bool]] = [
@@ -159,8 +192,8 @@ RULES: list[tuple[dict[str, Any], Request, bool]] = [
 
 @pytest.mark.parametrize(("when", "request_", "holds"), RULES)
 async def test_a_rule_holds_when_all_its_conditions_do(when: dict[str, Any], request_: Request, holds: bool) -> None:
-    policy = config_of("rules", rules=[{"when": when, "use": "teacher"}], default="student").build()
-    decision = await policy.decide(request_)
+    policy = built("rules", rules=[{"when": when, "use": "teacher"}], default="student")
+    decision = await policy.decide(request_, LIVE)
     assert decision == (Decision("teacher", "rule:0", 1.0) if holds else Decision("student", "rule:default", 0.0))
 
 
@@ -181,15 +214,21 @@ def test_a_calibration_that_is_none_is_refused(points: list[Any]) -> None:
 
 
 async def test_a_gate_believes_its_calibration_else_the_model() -> None:
-    plain = (await config_of("cascade", calibration=[]).build().decide(REQUESTS[0])).gate
+    def p_wrong(gate: Gate, mean_logprob: float) -> float:
+        score = gate.score(Query(), StudentAnswer("x", signals([mean_logprob])))
+        assert score is not None
+        return score.loss
+
+    plain = (await built("cascade", calibration=[]).decide(REQUESTS[0], LIVE)).gate
     assert plain is not None
-    assert [round(plain.p_wrong(score), 3) for score in (0.0, -0.5, -100.0, 0.1)] == [0.0, 0.393, 1.0, 0.0]
-    gate = (await config_of("cascade").build().decide(REQUESTS[0])).gate
+    assert [round(p_wrong(plain, score), 3) for score in (0.0, -0.5, -100.0, 0.1)] == [0.0, 0.393, 1.0, 0.0]
+    gate = (await built("cascade").decide(REQUESTS[0], LIVE)).gate
     assert gate is not None
-    assert gate.p_wrong(-99.0) == 0.9
-    assert gate.p_wrong(-1.05) == pytest.approx(0.5)
-    assert gate.p_wrong(0.0) == 0.1
-    assert [gate.escalates(p) for p in (0.39, 0.4, 1.0)] == [False, True, True]
+    assert p_wrong(gate, -99.0) == 0.9
+    assert p_wrong(gate, -1.05) == pytest.approx(0.5)
+    assert p_wrong(gate, 0.0) == 0.1
+    assert [gate.choose(p, LIVE, 0.01).arm for p in (0.39, 0.4, 1.0)] == ["student", "teacher", "teacher"]
+    assert gate.score(Query(), StudentAnswer("x")) is None
 
 
 FIT = Fit(frozenset({"tools"}), context_tokens=100, max_output_tokens=50, bytes_per_token=4.0)

@@ -89,7 +89,7 @@ async def test_the_fields_of_the_row_are_spelled_out(config: dict[str, Any], sto
     row = decided(
         id_at(5), po="cascade", pv=CascadeConfig.model_validate(CASCADE).version(), f=(120, ["json_schema", "tools"]),
         s=(-0.7, 0.5), g=["no_logprobs"], p=1.0, a="t", m="teacher", r="escalated", ch=charges, to=44_000, ms=812.5,
-        tt=90.25, sv="abc", n=2,
+        tt=90.25, sv="abc", n=2, th=0.25,
     )  # fmt: skip
     async with running_gateway(config) as gw:
         add_row(store, row)
@@ -97,10 +97,10 @@ async def test_the_fields_of_the_row_are_spelled_out(config: dict[str, Any], sto
     assert shown["decision"] == {
         "policy": "cascade",
         "policy_version": row.pv,
-        "policy_configured": True,
         "threshold": 0.25,
         "features": {"prompt_bytes": 120, "needs": ["json_schema", "tools"]},
-        "scores": {"mean_logprob": -0.7, "p_wrong": 0.5},
+        "scores": {"expected_loss": None, "novelty": None, "mean_logprob": -0.7, "p_wrong": 0.5},
+        "switch_cost_usd": "0.000000000",
         "guards": ["no_logprobs"],
         "teacher_probability": 1.0,
         "reason": "escalated",
@@ -141,16 +141,16 @@ async def test_the_fields_of_the_row_are_spelled_out(config: dict[str, Any], sto
     assert (shown["pair"], shown["labels"], shown["background"], shown["complete"]) == (None, [], [], True)
 
 
-@pytest.mark.parametrize(
-    ("version", "configured", "threshold"), [("@0.125", True, 0.125), ("0", False, None), ("", True, 0.25)]
-)
-async def test_the_threshold_is_that_of_the_version_that_decided(
-    config: dict[str, Any], store: redis.Redis, version: str, configured: bool, threshold: float | None
+async def test_the_threshold_is_the_one_that_decided_whatever_is_configured_now(
+    config: dict[str, Any], store: redis.Redis
 ) -> None:
-    version = CascadeConfig.model_validate(CASCADE).version() + version
+    row = decided(id_at(1), po="difficulty", pv="1234+5678", th=0.125, q=(0.3, 0.5), sw=250, r="difficulty:floor")
     async with running_gateway(config) as gw:
-        shown = (await look(gw, add_row(store, decided(id_at(1), po="cascade", pv=version)))).json()
-    assert (shown["decision"]["policy_configured"], shown["decision"]["threshold"]) == (configured, threshold)
+        add_row(store, row)
+        decision = (await look(gw, row.id)).json()["decision"]
+    assert decision["threshold"] == 0.125 and decision["switch_cost_usd"] == "0.000000250"
+    assert (decision["scores"]["expected_loss"], decision["scores"]["novelty"]) == (0.3, 0.5)
+    assert decision["explanation"] == "By the expected loss of the request: the certified floor decided."
 
 
 async def test_a_compared_request_shows_its_pair_labels_and_background_calls(
@@ -426,7 +426,7 @@ async def test_a_request_is_explained_from_its_header_on(config: dict[str, Any],
         await comes_to(outcome, ("student", False, 1))
         shown = (await look(gw, decision_id)).json()
         assert shown["cost"]["total_usd"] == shown_total(shown)
-        assert shown["decision"]["policy_configured"] and shown["decision"]["threshold"] is None
+        assert shown["decision"]["threshold"] is None
         assert (await look(gw, decision_id, ADMIN)).json() == shown
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.request import texts
+from router.texts import texts
 from tests.support.gateway import PATHS, RunningGateway, ask, running_gateway, two_models
 from tests.support.raw_client import RawClient, request_bytes
 from tests.support.scripted import Reply, ScriptedUpstream, Status

@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from policies.certify.settings import FloorSettings
+from policies.control.stickiness import StickySettings
 from policies.registry import CONFIGS
 from router.errors import ConfigError
 from router.evidence_settings import Audit, Evidence
@@ -33,6 +35,7 @@ from router.settings import (
     masked,
     parse,
 )
+from router.trained.settings import Training
 from tests.support.gateway import two_models
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "router.example.yaml"
@@ -126,6 +129,9 @@ def test_the_example_loads_and_shows_every_kind_of_policy() -> None:
         (Circuit, lambda c: c.models["teacher"].circuit, set()),
         (Audit, lambda c: c.routes["auto"].audit, {"rate"}),
         (Fallback, lambda c: c.routes["auto"].fallback, set()),
+        (FloorSettings, lambda c: c.routes["hard"].policy.floor, set()),
+        (StickySettings, lambda c: c.routes["hard"].sticky, set()),
+        (Training, lambda c: c.routes["hard"].training, set()),
     ],
 )
 def test_the_example_shows_the_defaults(block: type[BaseModel], shown: Any, apart_from: set[str]) -> None:

@@ -47,7 +47,7 @@ class Command:
     async def compare(
         self, request: Mapping[str, Any], teacher: Answer, student: Answer, services: Services
     ) -> Verdict:
-        asked = {"request": request, "teacher": _answer(teacher), "student": _answer(student)}
+        asked = {"request": request, "teacher": answer_fields(teacher), "student": answer_fields(student)}
         given = json.dumps(asked, default=str).encode()
         try:
             finished = await self.sandbox.run(self.argv, given, {}, Limits(self.timeout_s))
@@ -85,7 +85,7 @@ class Command:
         )
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def answer_fields(answer: Answer) -> dict[str, Any]:
     return {
         "text": answer.text,
         "tool_calls": [{"name": call.name, "arguments": call.arguments_json} for call in answer.tool_calls],

@@ -125,12 +125,13 @@ def _unquoted(text: str) -> str:
 
 
 def _material(request: Mapping[str, Any], a: Answer, b: Answer, code: str) -> str:
-    asked = _tail(conversation(request), LONGEST_REQUEST)
-    parts = [("request", asked), ("answer-A", _said(a)), ("answer-B", _said(b))]
+    asked = tail(conversation(request), LONGEST_REQUEST)
+    parts = [("request", asked), ("answer-A", said(a)), ("answer-B", said(b))]
     return "\n\n".join(f"<{name}-{code}>\n{text}\n</{name}-{code}>" for name, text in parts)
 
 
-def _said(answer: Answer) -> str:
+def said(answer: Answer) -> str:
+    """An answer as a judge reads it, cut to `LONGEST_ANSWER` characters."""
     calls = [f"[calls the tool {call.name} with {call.arguments_json}]" for call in answer.tool_calls]
     text = "\n".join([*([answer.text] if answer.text else []), *calls])
     if len(text) <= LONGEST_ANSWER:
@@ -138,5 +139,6 @@ def _said(answer: Answer) -> str:
     return f"{text[:LONGEST_ANSWER]}\n[{len(text) - LONGEST_ANSWER} more characters]"
 
 
-def _tail(text: str, most: int) -> str:
+def tail(text: str, most: int) -> str:
+    """The last `most` characters, and how many came before."""
     return text if len(text) <= most else f"[{len(text) - most} characters before]\n{text[-most:]}"

@@ -46,15 +46,22 @@ from router.evidence.compare.tool_calls import ToolCalls
 _ORDER: tuple[PureComparator, ...] = (ToolCalls(), JsonValue(), SourceCode(), Number(), Label())
 
 
+GATE_PROGRAMS = 4  # side by side, of gates: a client waits for them, so that they do not wait behind audits
+
+
 class UnknownComparator(ValueError):
     """A comparator name that is neither built in nor configured."""
 
 
 class Comparators:
-    """All comparators of one configuration. Its settings are checked before, by `comparator_problems`."""
+    """All comparators of one configuration. Its settings are checked before, by `comparator_problems`.
+
+    `gate_programs`: where gates run the user's commands.
+    """
 
     def __init__(self, settings: Mapping[str, AnyComparator] = MappingProxyType({})) -> None:
         self.names = (*BUILT_IN, *settings)
+        self.gate_programs = Sandbox(GATE_PROGRAMS)
         self._sandbox = Sandbox()
         self._by_name: dict[str, Comparator] = {
             "exact": Threaded(Exact()),

@@ -26,7 +26,7 @@ untimed = settings(deadline=None)  # a busy machine is no failure
 PRICES = st.decimals(0, 1_000_000, places=6)
 TOKENS = st.integers(0, 10_000_000)
 FEW = st.integers(0, 12)
-ORIGINS = st.sampled_from(["serve", "escalation", "shadow", "judge", "retry", "cancelled"])
+ORIGINS = st.sampled_from(["serve", "escalation", "gate", "shadow", "judge", "retry", "cancelled"])
 NOW = datetime.now(UTC)
 
 

@@ -12,7 +12,7 @@ from router.evidence.records import ArmAnswer
 from router.lossmap.describe import kind, openings, slice_names
 from router.lossmap.fields import fields, lost_fields
 from router.lossmap.language import language
-from router.lossmap.prompt import read_prompt
+from router.prompt import read_prompt
 from tests.router.lossmap.made import answer, made
 
 CALL = {"name": "get_weather", "arguments": '{"city": "Oslo", "days": 2}'}

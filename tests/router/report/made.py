@@ -71,7 +71,7 @@ def keep(url: str, rows: Sequence[DecisionRow], *, workers: int = 2) -> None:
 
 CHARGES = st.builds(
     RowCharge,
-    st.sampled_from(["serve", "escalation", "shadow", "retry", "cancelled"]),
+    st.sampled_from(["serve", "escalation", "gate", "shadow", "retry", "cancelled"]),
     st.sampled_from(["teacher", "student"]),
     st.integers(0, 10**12),
     st.integers(0, 10**6),

@@ -1,0 +1,1 @@
+"""Certificates: thresholds whose loss is bounded with confidence, offline and while traffic drifts."""

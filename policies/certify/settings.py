@@ -1,0 +1,34 @@
+"""How a floor is configured."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class FloorSettings(BaseModel):
+    """`floor:` of a route: the loss per request, over all its traffic, stays at most `alpha`; at any one time it may be
+    more with a probability of `delta`.
+
+    While certified at least `audit_rate` of the requests are audited; while calibrating and after an alarm
+    `shadow_rate`, where that stays within `max_audits` of all. A calibration stands after `min_audits` and remembers
+    about `window` requests. Nothing heard for `stale_s`: the teacher serves.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    alpha: float = Field(0.02, gt=0, lt=1, description="the loss per request, over all traffic, that is kept")
+    delta: float = Field(0.1, gt=0, lt=0.5, description="the probability with which it may be more")
+    window: int = Field(6_000, ge=100, description="requests that a calibration remembers")
+    audit_rate: float = Field(0.08, gt=0, le=1, description="share of requests audited while certified")
+    shadow_rate: float = Field(0.5, gt=0, le=1, description="share audited while calibrating and after an alarm")
+    max_audits: float = Field(0.1, gt=0, le=1, description="share audited over all, beyond the first calibration")
+    min_audits: int = Field(150, ge=20, description="audits that a new calibration takes")
+    stale_s: float = Field(60.0, gt=0, description="age from which a state, or the last audit, counts for nothing")
+
+    @model_validator(mode="after")
+    def _audits_fit(self) -> FloorSettings:
+        if self.audit_rate > self.max_audits:
+            raise ValueError(
+                f"audit_rate {self.audit_rate:g} is above max_audits {self.max_audits:g}: raise max_audits"
+            )
+        return self

@@ -1,0 +1,179 @@
+"""The trained difficulty estimator: request -> expected harm of serving the student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.difficulty import features
+from policies.gate.answer import StudentAnswer
+from policies.learn.artifact import CalibrationSet, Content
+from policies.learn.calibrate import Calibrator
+from policies.learn.linear import sigmoid_of
+from policies.learn.rows import Floats, Ints
+from policies.learn.trained import Score
+from policies.learn.trees import Forest
+from policies.query import Query
+
+QUANTILES = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True, slots=True)
+class DifficultyModel:
+    """k heads over the same features; d is the length of the structure and, after it, of an encoder's vector.
+
+    logits (k,) = `bias` + structure @ (`dense` + the caller's `slopes`) + words and identity @ `table` + `forests`.
+    Two heads are P(teacher good) and P(student good); one head is P(harm). `calibrator` turns the raw loss into the
+    expected harm. `low` and `high` (d,) bound the structure to what training saw. `levels` are the identity columns
+    that have slopes of their own over the structure. `centre` is the mean of the training vectors of `encoder`, empty
+    and '' without one. `rarity` (columns of words,) is each word's surprise, `rarities` the
+    `QUANTILES` of a text's mean surprise over the training data.
+    """
+
+    heads: tuple[str, ...]
+    bias: Floats
+    dense: Floats
+    table: NDArray[np.float32]
+    low: Floats
+    high: Floats
+    levels: Ints
+    slopes: Floats
+    forests: tuple[Forest | None, ...]
+    calibrator: Calibrator
+    rarity: NDArray[np.float32]
+    rarities: Floats
+    encoder: str = ""
+    centre: Floats = field(default_factory=lambda: np.zeros(0))
+    report: Mapping[str, Any] = field(default_factory=dict)
+    calibration_set: CalibrationSet | None = None
+    kind: str = "difficulty"
+    version: str = field(init=False, default="")
+    _level: dict[int, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "version", self.content().version)
+        self._level.update({column: place for place, column in enumerate(self.levels.tolist())})
+
+    def score(self, query: Query, answer: StudentAnswer | None = None, *, vector: Floats | None = None) -> Score:
+        """The expected loss of one request and how unlike the training data it is; `answer` is not looked at.
+
+        `vector` is the encoder's of the last user turn; not needed by a model without an encoder.
+        """
+        found = features.extract(query)
+        return Score(self._loss(self._chances(found, vector)), self._novelty(found))
+
+    def losses(self, queries: Sequence[Query], vectors: Floats | None = None) -> Floats:
+        """The expected loss of each request, shape (n,); `vectors` (n, dimension) as in `score`."""
+        return np.array([self._loss(chances) for chances in self.probabilities(queries, vectors).tolist()])
+
+    def rank(self, queries: Sequence[Query], vectors: Floats | None = None) -> Floats:
+        """What the teacher is worth more than the student, shape (n,); for ordering only."""
+        chances = self.probabilities(queries, vectors)
+        return chances[:, 0] - chances[:, 1] if len(self.heads) == 2 else chances[:, 0]
+
+    def novelty(self, queries: Sequence[Query]) -> Floats:
+        """How unlike the training data each request is, in [0, 1], shape (n,)."""
+        return np.array([self._novelty(features.extract(query)) for query in queries])
+
+    def probabilities(self, queries: Sequence[Query], vectors: Floats | None = None) -> Floats:
+        """Each head's probability, shape (n, k)."""
+        each: Iterable[Floats | None] = repeat(None) if vectors is None else vectors
+        chances = [self._chances(features.extract(query), vector) for query, vector in zip(queries, each, strict=False)]
+        return np.array(chances).reshape(len(queries), len(self.heads))
+
+    def _chances(self, found: features.Features, vector: Floats | None) -> list[float]:
+        return [sigmoid_of(logit) for logit in self._logits(found, vector).tolist()]
+
+    def _loss(self, chances: Sequence[float]) -> float:
+        raw = chances[0] * (1.0 - chances[1]) if len(chances) == 2 else chances[0]
+        return min(max(self.calibrator.one(raw), 0.0), 1.0)
+
+    def _logits(self, found: features.Features, vector: Floats | None) -> Floats:
+        dense = found.dense
+        if len(self.centre):
+            dense = np.concatenate((dense, self.centre if vector is None else vector))
+        bounded = np.minimum(np.maximum(dense, self.low), self.high)
+        logits = self.bias + bounded @ self.dense + found.values @ self.table[found.columns]
+        for column in found.columns[found.words :].tolist():
+            if column in self._level:
+                logits = logits + bounded[: len(found.dense)] @ self.slopes[self._level[column]]
+        for head, forest in enumerate(self.forests):
+            if forest is not None:
+                logits[head] += forest.logit(dense)
+        return np.asarray(logits)
+
+    def _novelty(self, found: features.Features) -> float:
+        of_words = found.columns[: found.words]
+        surprise = float(self.rarity[of_words].mean()) if len(of_words) else float(self.rarities[0])
+        return float(np.interp(surprise, self.rarities, QUANTILES))
+
+    def content(self) -> Content:
+        """What its file holds."""
+        tensors: dict[str, NDArray[Any]] = {
+            "bias": self.bias,
+            "dense": self.dense,
+            "table": self.table,
+            "low": self.low,
+            "high": self.high,
+            "levels": self.levels,
+            "slopes": self.slopes,
+            "calibrator": self.calibrator.parameters,
+            "rarity": self.rarity,
+            "rarities": self.rarities,
+            "centre": self.centre,
+        }
+        for head, forest in zip(self.heads, self.forests, strict=True):
+            if forest is not None:
+                tensors.update(forest.tensors(f"trees.{head}."))
+        if self.calibration_set is not None:
+            tensors.update(self.calibration_set.tensors())
+        settings = {
+            "features": features.VERSION,
+            "heads": list(self.heads),
+            "trees": [forest is not None for forest in self.forests],
+            "calibrator": self.calibrator.kind,
+            "encoder": self.encoder,
+        }
+        return Content(self.kind, tensors, settings, self.report)
+
+
+def raw_loss(chances: Floats) -> Floats:
+    """Before calibration, (n, k) to (n,): P(teacher good) P(student bad), as if they were independent; or P(harm)."""
+    return np.asarray(chances[:, 0] * (1 - chances[:, 1]) if chances.shape[1] == 2 else chances[:, 0])
+
+
+def from_content(content: Content) -> DifficultyModel:
+    """The model in a file. ValueError when its features are not those of this version."""
+    settings, tensors = content.settings, content.tensors
+    if settings["features"] != features.VERSION:
+        raise ValueError(
+            f"the trained policy has features of version {settings['features']}, "
+            f"this distill-router has {features.VERSION}: train it again"
+        )
+    heads = tuple(settings["heads"])
+    return DifficultyModel(
+        heads=heads,
+        bias=tensors["bias"],
+        dense=tensors["dense"],
+        table=tensors["table"],
+        low=tensors["low"],
+        high=tensors["high"],
+        levels=tensors["levels"],
+        slopes=tensors["slopes"],
+        forests=tuple(
+            Forest.of(tensors, f"trees.{head}.") if grown else None
+            for head, grown in zip(heads, settings["trees"], strict=True)
+        ),
+        calibrator=Calibrator(settings["calibrator"], tensors["calibrator"]),
+        rarity=tensors["rarity"],
+        rarities=tensors["rarities"],
+        encoder=settings["encoder"],
+        centre=tensors["centre"],
+        report=content.report,
+        calibration_set=CalibrationSet.of(tensors),
+    )

@@ -1,0 +1,101 @@
+"""`difficulty`: the expected loss of a request, before anybody answers it, decides who does.
+
+A trained estimator gives the expected loss of serving the student; controllers hold it against a threshold, a budget's
+pace and a certified floor. The estimator is read from its slot at each decision: a promotion takes effect at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from policies.base import Arm, Controls, Decision, Live, Policy, RequestView
+from policies.control.compose import choose
+from policies.control.settings import ControlledConfig
+from policies.learn.trained import FILE, Slot, Slots
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    config_version: str
+    slot: Slot
+    threshold: float | None
+    untrained: Decision
+    paced: bool
+    kind: str = "difficulty"
+
+    @property
+    def version(self) -> str:
+        return f"{self.config_version}+{self.scorer or 'none'}"
+
+    @property
+    def scorer(self) -> str:
+        trained = self.slot.current
+        return trained.version if trained else ""
+
+    async def decide(self, request: RequestView, live: Live) -> Decision:
+        trained = self.slot.current
+        if trained is None:
+            return self.untrained
+        score = trained.score(request.query(live.route))
+        choice = choose(
+            score.loss,
+            live.extra_cost_usd(request),
+            threshold=self.threshold,
+            pace_usd=(live.pace_usd or 0.0) if self.paced else None,
+            floor=live.floor,
+            kept=live.kept(request),
+        )
+        return Decision(
+            choice.arm,
+            f"difficulty:{choice.reason}",
+            1.0 if choice.arm == "teacher" else 0.0,
+            score=score,
+            threshold=choice.threshold,
+            switch_cost_usd=choice.switch_cost_usd,
+        )
+
+    def at(self, point: float) -> Policy:
+        if not 0 <= point <= 1:
+            raise ValueError(f"operating point {point:g} is outside [0, 1]")
+        return replace(self, threshold=point, config_version=f"{self.config_version}@{point:g}")
+
+
+class DifficultyConfig(ControlledConfig):
+    """`{kind: difficulty, threshold: 0.2}`; at least one of threshold, pace and floor must decide."""
+
+    kind: Literal["difficulty"]
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="the teacher answers from this expected loss on; route@X overrides it"
+    )
+    trained: str | None = Field(
+        default=None, min_length=1, description="name of the trained policy; default: ROUTE:difficulty"
+    )
+    file: Path | None = Field(default=None, description="a trained policy's file, instead of one from the store")
+    untrained: Arm = Field(default="teacher", description="who answers while nothing is trained")
+
+    @model_validator(mode="after")
+    def _decides(self) -> DifficultyConfig:
+        if self.threshold is None and self.pace is None and self.floor is None:
+            raise ValueError("nothing decides: give a threshold, a pace or a floor")
+        if self.trained and self.file:
+            raise ValueError("give `trained` or `file`, not both")
+        return self
+
+    def controls(self) -> Controls:
+        return Controls(self.threshold, self.pace, self.floor, sticks=True)
+
+    def trained_for(self, route: str) -> str:
+        return f"{FILE}{self.file}" if self.file else self.trained or f"{route}:difficulty"
+
+    def build(self, route: str, slots: Slots) -> Policy:
+        return Difficulty(
+            self.version(),
+            slots.named(self.trained_for(route)),
+            self.threshold,
+            Decision(self.untrained, "difficulty:untrained", 1.0 if self.untrained == "teacher" else 0.0),
+            paced=self.pace is not None,
+        )

@@ -1,0 +1,1 @@
+"""Learning from examples: the learners that difficulty and gates share, and the file that a trained policy is."""

@@ -1,0 +1,71 @@
+"""What a trained policy is to everything that uses it, and the slot in which a process keeps the current one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from policies.gate.answer import StudentAnswer
+from policies.query import Query
+
+if TYPE_CHECKING:
+    from policies.learn.artifact import CalibrationSet
+
+FILE = "file:"
+"""Before the path in the name of a slot that a file fills, not the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """`loss` in [0, 1]: the expected harm of serving the student. `novelty` in [0, 1]: how unlike the training data."""
+
+    loss: float
+    novelty: float = 0.0
+
+
+class Trained(Protocol):
+    """A fitted estimator; immutable, so that a swap is one assignment."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of policy that it is for: difficulty, cascade."""
+
+    @property
+    def version(self) -> str:
+        """A digest of all its parameters."""
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """The training report: data, settings tried, held-out figures, reliability; JSON values only."""
+
+    @property
+    def calibration_set(self) -> CalibrationSet | None:
+        """Out-of-sample pairs from which a floor may start; None where the examples were of no audited traffic."""
+
+    def score(self, query: Query, answer: StudentAnswer | None = None) -> Score:
+        """The expected loss of one request; `answer` is what a gate looks at and a difficulty estimator ignores."""
+
+
+class Slot:
+    """Holds the version in force. Readers take `current` once per decision; None: nothing has been promoted yet."""
+
+    __slots__ = ("current", "name")
+
+    def __init__(self, name: str, current: Trained | None = None) -> None:
+        self.name = name
+        self.current = current
+
+
+class Slots:
+    """Every slot of a process by name, made when it is first asked for; they outlive a reload."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, Slot] = {}
+
+    def named(self, name: str) -> Slot:
+        """The slot of a trained policy such as `auto:difficulty`."""
+        return self._slots.setdefault(name, Slot(name))
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(list(self._slots.values()))

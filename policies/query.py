@@ -1,0 +1,26 @@
+"""What an estimator may look at of a request: texts, structure, and who sent it. The same live and from records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """`system`: every instruction beside the conversation; `last`: the last user message; `whole`: what all
+    the conversation says, without instructions.
+
+    `turns`: user messages; `tools`: how many are offered; `needs`: as in `RequestView`; `output_tokens`: the limit that
+    the client set. `tenant`, `key` and `route` are who asks, '' where unknown.
+    """
+
+    system: str = ""
+    last: str = ""
+    whole: str = ""
+    turns: int = 1
+    tools: int = 0
+    needs: frozenset[str] = frozenset()
+    output_tokens: int | None = None
+    tenant: str = ""
+    key: str = ""
+    route: str = ""

@@ -1,0 +1,120 @@
+"""`distill-router policy replay|tune`: what another policy would have cost and lost on a route's logged traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from pathlib import Path
+
+from policies.learn import artifact
+from policies.learn.trained import FILE, Slots, Trained
+from policies.replay.support import NoSupport
+from router.errors import ConfigError
+from router.replay import show
+from router.replay.candidate import require_replayable
+from router.replay.log import read_log
+from router.replay.replay import Prepared, prepare, replay, require_audited
+from router.replay.tune import LEVELS, Operating, require_points, tune
+from router.settings import Settings, load
+from router.trained.blocking import with_store
+from router.trained.examples import served_on
+from router.trained.files import read_trained
+from router.trained.store import Stored, TrainedStore
+
+__all__ = ["NoSupport", "run_replay", "run_tune"]
+
+USUAL_MAX_LOSS = 0.05
+
+
+def run_replay(
+    config_path: Path,
+    *,
+    sources: Sequence[str],
+    route: str = "auto",
+    since: str = "7d",
+    trained: str | None = None,
+    confidence: float = 0.95,
+    as_json: bool = False,
+) -> str:
+    """The policy of `route` in the candidate's configuration, next to the logged one, as text or JSON.
+
+    `sources`: `redis`, archives, files of pairs or of decision rows. `since`: of Redis and archives. `trained`:
+    NAME@NUMBER or a file, instead of the trained policy in force. Raises ConfigError, and NoSupport (exit status 3)
+    where the log says nothing of the candidate.
+    """
+    settings, prepared = _prepare(config_path, sources, route, since, trained, tuned=False)
+    replayed = replay(prepared, settings.config.retention.min_pairs, 1 - confidence)
+    tell = show.replay_json if as_json else show.replay_text
+    return tell(prepared, replayed, confidence)
+
+
+def run_tune(
+    config_path: Path,
+    *,
+    sources: Sequence[str],
+    route: str = "auto",
+    since: str = "7d",
+    trained: str | None = None,
+    max_loss: float | None = None,
+    confidence: float = 0.95,
+    as_json: bool = False,
+) -> str:
+    """The operating points of the route's policy, and the YAML of the one certified for `max_loss` (default: 5%).
+
+    Other arguments and errors as for `run_replay`.
+    """
+    settings, prepared = _prepare(config_path, sources, route, since, trained, tuned=True)
+    require_audited(prepared, settings.config.retention.min_pairs)
+    wanted = max_loss or USUAL_MAX_LOSS
+    config = settings.config.routes[route]
+    tuned = tune(prepared, config.policy, sorted({*LEVELS, wanted}), 1 - confidence)
+    proposed = _proposed(tuned.certified, wanted)
+    if as_json:
+        return show.tune_json(prepared, tuned, proposed, confidence)
+    return show.tune_text(prepared, tuned, config, proposed, confidence)
+
+
+def _prepare(
+    config_path: Path, sources: Sequence[str], route: str, since: str, trained: str | None, *, tuned: bool
+) -> tuple[Settings, Prepared]:
+    settings = load(config_path, upstream_keys=False)
+    if route not in settings.config.routes:
+        raise ConfigError(f"unknown route '{route}'; known: {', '.join(settings.config.routes) or 'none'}")
+    config = settings.config.routes[route].policy
+    if tuned:
+        require_points(config)
+    require_replayable(config, tuned=tuned)
+    slots, until = Slots(), -inf
+    name = config.trained_for(route)
+    if name is not None:
+        slots.named(name).current, until = _trained(settings, trained or name)
+    elif trained is not None:
+        raise ConfigError(f"--trained {trained}: the route's policy learns nothing")
+    log = read_log(settings, sources, served_on(settings, route), since)
+    return settings, prepare(settings, route, config.build(route, slots), log, until)
+
+
+def _proposed(certified: Sequence[Operating], max_loss: float) -> Operating | None:
+    """The one for that level, or else for the highest below it."""
+    return next((each for each in reversed(certified) if each.max_loss is not None and each.max_loss <= max_loss), None)
+
+
+def _trained(settings: Settings, what: str) -> tuple[Trained, float]:
+    """A trained policy, and up to when (Unix time) it may have learned from the log. Raises ConfigError."""
+    path = Path(what.removeprefix(FILE))
+    if what.startswith(FILE) or path.is_file():
+        trained = read_trained(path)
+        return trained, float(trained.report.get("until", inf))
+    name, at, number = what.partition("@")
+    if at and not number.isdecimal():
+        raise ConfigError(f"--trained {what}: expected NAME, NAME@NUMBER or a file, such as auto:difficulty@3")
+
+    async def read(store: TrainedStore) -> tuple[Stored, bytes]:
+        stored = await store.find(name, int(number) if at else None)
+        return stored, await store.file(name, stored.number)
+
+    stored, data = with_store(settings, read)
+    try:
+        return artifact.loads(data), stored.record.until
+    except ValueError as error:
+        raise ConfigError(f"{name}@{stored.number}: {error}") from error

@@ -1,0 +1,66 @@
+"""What a request says, live or from its record: its texts by who said them, and what estimators look at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from policies.query import Query
+from router.texts import texts
+
+INSTRUCTING = frozenset({"system", "developer"})
+OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+TOOL_FIELDS = ("tools", "functions")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """`system`: every instruction beside the conversation; `last`: the last user message; `whole`: all texts.
+
+    `said`: the conversation's texts without instructions; `turns`: how many messages are the user's.
+    """
+
+    system: str
+    last: str
+    whole: str
+    said: str
+    turns: int
+
+
+def read_prompt(request: Mapping[str, Any]) -> Prompt:
+    """Of a chat, completion, Responses or embedding request; what is not text is left out."""
+    said = request.get("messages") or request.get("prompt") or request.get("input")
+    instructions = [request["instructions"]] if isinstance(request.get("instructions"), str) else []
+    messages = [(message.get("role"), "\n".join(texts(dict(message)))) for message in _messages(said)]
+    whole = "\n".join(texts(said))
+    if not messages:
+        return Prompt("\n".join(instructions), whole, whole, whole, 1)
+    users = [text for role, text in messages if role == "user"]
+    system = instructions + [text for role, text in messages if role in INSTRUCTING]
+    spoken = "\n".join(text for role, text in messages if role not in INSTRUCTING)
+    return Prompt("\n".join(system), users[-1] if users else "", whole, spoken, len(users))
+
+
+def query_of(request: Mapping[str, Any], *, needs: Collection[str], tenant: str, key: str, route: str) -> Query:
+    """What an estimator looks at of a decoded request; a field of a wrong type counts as left out."""
+    prompt = read_prompt(request)
+    limits = [limit for name in OUTPUT_LIMITS if isinstance(limit := request.get(name), int)]
+    return Query(
+        system=prompt.system,
+        last=prompt.last,
+        whole=prompt.said,
+        turns=prompt.turns,
+        tools=sum(len(offered) for name in TOOL_FIELDS if isinstance(offered := request.get(name), list)),
+        needs=frozenset(needs),
+        output_tokens=limits[0] if limits else None,
+        tenant=tenant,
+        key=key,
+        route=route,
+    )
+
+
+def _messages(said: Any) -> Iterator[Mapping[str, Any]]:
+    for item in said if isinstance(said, list) else ():
+        if isinstance(item, Mapping) and "role" in item:
+            yield item

@@ -1,0 +1,81 @@
+"""Scheduled retraining, as it is configured: `training:` of a route."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from policies.base import PolicyConfig
+from policies.learn.trained import FILE
+from router.budget_settings import rolling
+from router.setting_types import Block, Seconds
+from router.trained.train import KINDS
+
+
+def _period(value: str) -> str:
+    if rolling(value) is None:
+        raise ValueError(f"'{value}' is a calendar window; expected a period such as 90m, 24h, 7d")
+    return value
+
+
+Period = Annotated[str, AfterValidator(_period)]
+
+
+class Training(Block):
+    """Learn anew from the route's pairs now and then. A new version is tried on pairs that neither it nor the version
+    in force has learned from, and promoted where it wins with confidence; else it is kept as a candidate."""
+
+    every: Period = Field(default="24h", description="90m, 24h, 7d: from one training to the next")
+    since: Period = Field(default="30d", description="learn from the pairs of this time")
+    min_pairs: int = Field(default=200, ge=30, description="with fewer nothing is trained")
+    trial_pairs: int = Field(default=50, ge=20, description="with fewer newer ones nothing is tried")
+    delta: float = Field(
+        default=0.05, gt=0, lt=0.5, description="P(any worse version is promoted while one version is in force)"
+    )
+    promote: bool = Field(default=True, description="false: a version that won stays a candidate, too")
+    timeout_s: Seconds = Field(default=3600, description="a training that takes longer is ended")
+
+    @property
+    def every_s(self) -> float:
+        return _seconds(self.every)
+
+    @property
+    def since_s(self) -> float:
+        return _seconds(self.since)
+
+
+def trained_kind(name: str | None) -> str | None:
+    """The kind of a trained policy of the store by its name; None where there is none, or nothing trains it."""
+    if name is None or name.startswith(FILE):
+        return None
+    kind = name.rpartition(":")[2]
+    return kind if kind in KINDS else None
+
+
+def training_problems(routes: Mapping[str, tuple[PolicyConfig, Training | None]], *, has_redis: bool) -> Iterator[str]:
+    """A line for each route whose `training` would train nothing."""
+    for name, (policy, training) in routes.items():
+        if training is None:
+            continue
+        if not has_redis:
+            yield f"routes.{name}.training: trained policies are kept in redis; add it"
+        yield from _unfollowed(name, policy)
+
+
+def _unfollowed(route: str, policy: PolicyConfig) -> Iterator[str]:
+    """What is trained is `ROUTE:KIND`: a policy that follows something else would never see it."""
+    followed, path = policy.trained_for(route), f"routes.{route}.training"
+    if followed is not None and followed.startswith(FILE):
+        yield f"{path}: the policy follows a `file`; leave `file` out to follow what is trained"
+    elif followed is not None and followed != f"{route}:{policy.kind}":
+        yield f"{path}: the policy follows '{followed}'; put `training` on that route, or leave `trained` out"
+    elif trained_kind(followed) is None:
+        yield f"{path}: policy '{policy.kind}' learns nothing that can be trained; known: {', '.join(KINDS)}"
+
+
+def _seconds(period: str) -> float:
+    length = rolling(period)
+    assert length is not None, "checked when it was read"
+    return length.total_seconds()

@@ -1,0 +1,162 @@
+"""All floors and paces in one process, without Redis: counted once, kept over reloads and versions."""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies.bounds import Floats
+from policies.certify.records import Audited
+from router.control.controllers import WORKER_KEPT_S, Controllers
+from router.control.events import RouteCounts, Shipment, received, shipped
+from router.control.live import Boards, LiveRoute
+from router.control.plan import Plan
+from router.control.tally import Tally
+from tests.control.made import FLOOR, live_route
+
+NOW = 1e9
+
+
+def shipment(live: LiveRoute, worker: str, number: int, requests: int = 1, audits: int = 0) -> Shipment:
+    """As it arrives after having been sent."""
+    tally = Tally(live.version)
+    for at in range(requests):
+        tally.decided(0.1, 0.0, "student")
+        if at < audits:
+            tally.audited(Audited(0.1, 0.0, 0.0, 1.0, NOW, True))
+    return received(shipped(worker, number, [("auto", tally)]))
+
+
+def seen(controllers: Controllers, plan: Plan) -> tuple[int, int]:
+    status = controllers.published(plan, NOW)["auto"].status
+    assert status is not None
+    return status.requests, status.audits
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 6)), max_size=40),
+    st.sets(st.integers(0, 39)),
+)
+def test_each_shipment_counts_once_in_whatever_order_workers_mix_and_leaders_change(
+    arrivals: list[tuple[str, int]], changes: set[int]
+) -> None:
+    """A worker's shipments arrive in their order, some again and again; between any two the leader may change."""
+    live = live_route(Boards())
+    plan, controllers = Plan({"auto": live}), Controllers()
+    last = {"a": 0, "b": 0}
+    for at, (worker, back) in enumerate(arrivals):
+        number = max(1, last[worker] + 1 - back)  # the next one, or one that was there before
+        last[worker] = max(last[worker], number)
+        controllers.take(shipment(live, worker, number, requests=number), NOW)
+        if at in changes:
+            controllers.step(plan, {}, NOW)
+            controllers = Controllers.load(plan, controllers.dump())
+    controllers.step(plan, {}, NOW)
+    expected = sum(count * (count + 1) // 2 for count in last.values())
+    assert seen(controllers, plan)[0] == expected
+    assert controllers.lost == 0
+
+
+def test_a_new_version_has_a_floor_of_its_own_and_an_old_one_goes_on_where_it_was() -> None:
+    version = ["v1"]
+    live = live_route(Boards(), scorer=lambda: version[0])
+    plan, controllers = Plan({"auto": live}), Controllers()
+    controllers.take(shipment(live, "a", 1, requests=50, audits=10), NOW)
+    controllers.step(plan, {}, NOW)
+    old = shipment(live, "a", 2, requests=5)
+    version[0] = "v2"
+    controllers.take(old, NOW)  # of a worker that has not followed yet
+    controllers.step(plan, {}, NOW)
+    assert seen(controllers, plan) == (0, 0)
+    assert controllers.published(plan, NOW)["auto"].version == live.version
+    version[0] = "v1"
+    controllers.step(plan, {}, NOW)
+    assert seen(controllers, plan) == (50, 10)
+
+
+class Pairs:
+    """Out-of-sample pairs of a training, none of them harmful."""
+
+    loss: Floats = np.linspace(0.0, 1.0, 800)
+    harm: Floats = np.zeros(800)
+    weight: Floats = np.ones(800)
+
+
+def test_the_floor_of_a_new_version_starts_from_its_calibration_set() -> None:
+    live = live_route(Boards())
+    live.calibration = Pairs
+    plan, controllers = Plan({"auto": live}), Controllers()
+    controllers.step(plan, {}, NOW)
+    published = controllers.published(plan, NOW)["auto"]
+    assert published.status and published.status.phase == "certified"
+    assert published.floor is not None and published.floor > 0.9
+
+
+def test_settings_of_a_reload_keep_what_was_learned() -> None:
+    boards = Boards()
+    controllers, plan = Controllers(), Plan({"auto": live_route(boards)})
+    live = plan.routes["auto"]
+    controllers.take(shipment(live, "a", 1, requests=200, audits=60), NOW)
+    controllers.step(plan, {}, NOW)
+    before = controllers.published(plan, NOW)["auto"].floor
+    stricter = FLOOR.model_copy(update={"alpha": 0.0001})
+    plan = Plan({"auto": live_route(boards, floor=stricter)})
+    controllers.step(plan, {}, NOW)
+    after = controllers.published(plan, NOW)["auto"].floor
+    assert seen(controllers, plan) == (200, 60)
+    assert before is not None and after is not None and after < before
+
+
+def test_a_route_that_is_no_longer_controlled_is_forgotten() -> None:
+    live = live_route(Boards())
+    plan, controllers = Plan({"auto": live}), Controllers()
+    controllers.take(shipment(live, "a", 1, requests=50), NOW)
+    controllers.step(plan, {}, NOW)
+    controllers.step(Plan(), {}, NOW)
+    assert controllers.published(Plan(), NOW) == {}
+    controllers.step(plan, {}, NOW)
+    assert seen(controllers, plan) == (0, 0)
+
+
+def test_workers_that_nobody_hears_of_are_forgotten() -> None:
+    live = live_route(Boards())
+    plan, controllers = Plan({"auto": live}), Controllers()
+    for number in range(100):
+        controllers.take(shipment(live, f"worker {number}", 1), NOW)
+    controllers.step(plan, {}, NOW)
+    much = len(controllers.dump())
+    controllers.step(plan, {}, NOW + WORKER_KEPT_S)
+    assert len(controllers.dump()) < much / 1.5
+
+
+def test_counts_in_bins_that_do_not_exist_are_refused() -> None:
+    counts = RouteCounts("auto", "v", 1, [(10_000, 1)], [], [], [], [], 0.0, 0)
+    with pytest.raises(ValueError, match="bin 10000"):
+        Controllers().take(Shipment("a", 1, [counts]), NOW)
+
+
+@pytest.mark.parametrize(
+    "state", [b"", b"nonsense", zlib.compress(b"{}"), zlib.compress(msgspec.json.encode({"format": 99}))]
+)
+def test_a_memory_that_cannot_be_read_is_refused(state: bytes) -> None:
+    with pytest.raises(ValueError, match=r"damaged|format"):
+        Controllers.load(Plan(), state)
+
+
+def test_one_controller_whose_state_cannot_be_read_does_not_take_the_others_along() -> None:
+    live = live_route(Boards())
+    plan, controllers = Plan({"auto": live}), Controllers()
+    controllers.take(shipment(live, "a", 3, requests=50), NOW)
+    controllers.step(plan, {}, NOW)
+    state = msgspec.json.decode(zlib.decompress(controllers.dump()))
+    state["floors"]["auto"][live.version][1] = {"format": -1}
+    again = Controllers.load(plan, zlib.compress(msgspec.json.encode(state)))
+    again.take(shipment(live, "a", 3, requests=50), NOW)  # had been counted
+    again.step(plan, {}, NOW)
+    assert seen(again, plan) == (0, 0)

@@ -1,0 +1,163 @@
+"""The difficulty policy: an expected loss from its slot, held against controllers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from policies.base import Decision
+from policies.control.stickiness import Kept
+from policies.difficulty.policy import DifficultyConfig
+from policies.gate.answer import StudentAnswer
+from policies.learn.trained import Score, Slots
+from policies.query import Query
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A trained policy that says the same of every request."""
+
+    loss: float
+    version: str = "11112222"
+    kind: str = "difficulty"
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        return {}
+
+    @property
+    def calibration_set(self) -> None:
+        return None
+
+    def score(self, query: Query, answer: StudentAnswer | None = None) -> Score:
+        return Score(self.loss, 0.25)
+
+
+@dataclass(frozen=True)
+class Asked:
+    tenant: str = ""
+    prompt_bytes: int = 10
+    needs: frozenset[str] = frozenset()
+    output_tokens: int | None = None
+
+    def header(self, name: str) -> str | None:
+        return None
+
+    def text(self) -> str:
+        return "hello"
+
+    def conversation(self) -> bytes:
+        return b"hello"
+
+    def query(self, route: str) -> Query:
+        return Query(last="hello", whole="hello", route=route)
+
+
+@dataclass(frozen=True)
+class Now:
+    """What the route knows."""
+
+    floor: float | None = None
+    pace_usd: float | None = None
+    keeps: Kept | None = None
+    route: str = "auto"
+
+    def extra_cost_usd(self, request: object) -> float:
+        return 0.01
+
+    def teacher_cost_usd(self, request: object) -> float:
+        return 0.011
+
+    def kept(self, request: object) -> Kept | None:
+        return self.keeps
+
+
+def config_of(**block: Any) -> DifficultyConfig:
+    return TypeAdapter(DifficultyConfig).validate_python({"kind": "difficulty"} | block)
+
+
+async def decided(loss: float | None, now: Now, **block: Any) -> Decision:
+    slots = Slots()
+    slots.named("auto:difficulty").current = None if loss is None else Fixed(loss)
+    return await config_of(**block).build("auto", slots).decide(Asked(), now)
+
+
+@pytest.mark.parametrize(("loss", "arm"), [(0.29, "student"), (0.3, "teacher"), (1.0, "teacher")])
+async def test_the_teacher_answers_from_the_threshold_on(loss: float, arm: str) -> None:
+    decision = await decided(loss, Now(), threshold=0.3)
+    assert (decision.arm, decision.reason, decision.threshold) == (arm, "difficulty:threshold", 0.3)
+    assert decision.score == Score(loss, 0.25)
+    assert decision.teacher_probability == (1.0 if arm == "teacher" else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "block", "arm", "reason"),
+    [
+        (Now(pace_usd=60.0), {"threshold": 0.3, "pace": "day"}, "student", "pace"),
+        (Now(pace_usd=60.0), {"threshold": 0.3}, "teacher", "threshold"),
+        (Now(pace_usd=60.0, floor=0.4), {"threshold": 0.3, "pace": "day"}, "teacher", "floor"),
+        (Now(), {"pace": "day"}, "teacher", "pace"),
+        (Now(floor=0.0), {"floor": {"alpha": 0.02}}, "teacher", "floor"),
+        (Now(floor=0.9), {"floor": {"alpha": 0.02}}, "student", "floor"),
+        (Now(keeps=Kept("student", 0.01)), {"threshold": 0.3}, "student", "sticky"),
+        (Now(keeps=Kept("teacher", 0.01)), {"threshold": 0.3}, "teacher", "threshold"),
+    ],
+)
+async def test_the_strictest_controller_wins_and_is_named(
+    now: Now, block: dict[str, Any], arm: str, reason: str
+) -> None:
+    decision = await decided(0.5, now, **block)
+    assert (decision.arm, decision.reason) == (arm, f"difficulty:{reason}")
+    assert decision.switch_cost_usd == (None if now.keeps is None else 0.01)
+
+
+@pytest.mark.parametrize("arm", ["teacher", "student"])
+async def test_while_nothing_is_trained_the_configured_arm_answers(arm: str) -> None:
+    decision = await decided(None, Now(), threshold=0.3, untrained=arm)
+    assert (decision.arm, decision.reason, decision.score) == (arm, "difficulty:untrained", None)
+
+
+async def test_a_promotion_takes_effect_at_the_next_decision() -> None:
+    slots = Slots()
+    policy = config_of(threshold=0.3).build("auto", slots)
+    before = policy.version
+    slots.named("auto:difficulty").current = Fixed(0.1)
+    assert (await policy.decide(Asked(), Now())).arm == "student"
+    first = policy.version
+    slots.named("auto:difficulty").current = replace(Fixed(0.9), version="33334444")
+    assert (await policy.decide(Asked(), Now())).arm == "teacher"
+    assert len({before, first, policy.version}) == 3 and policy.version.endswith("33334444")
+
+
+async def test_an_operating_point_moves_the_threshold_and_not_the_floor() -> None:
+    slots = Slots()
+    slots.named("auto:difficulty").current = Fixed(0.5)
+    policy = config_of(threshold=0.3).build("auto", slots).at(0.6)
+    assert (await policy.decide(Asked(), Now())).arm == "student"
+    assert (await policy.decide(Asked(), Now(floor=0.4))).arm == "teacher"
+
+
+@pytest.mark.parametrize(
+    ("block", "problem"),
+    [
+        ({}, "nothing decides"),
+        ({"threshold": 0.3, "trained": "x", "file": "y"}, "not both"),
+        ({"threshold": 1.3}, "less than or equal to 1"),
+        ({"floor": {"alpha": 0}}, "greater than 0"),
+    ],
+)
+def test_a_block_that_cannot_decide_is_refused(block: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        config_of(**block)
+
+
+@pytest.mark.parametrize(
+    ("block", "name"),
+    [({}, "auto:difficulty"), ({"trained": "other:difficulty"}, "other:difficulty"), ({"file": "p.st"}, "file:p.st")],
+)
+def test_the_trained_policy_is_that_of_the_route_unless_said(block: dict[str, Any], name: str) -> None:
+    assert config_of(threshold=0.3, **block).trained_for("auto") == name
