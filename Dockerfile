@@ -2,7 +2,8 @@
 #   docker build -t distill-router .
 #   docker run -p 8080:8080 -v "$PWD/router.yaml:/etc/distill-router/router.yaml:ro" distill-router
 # BASE is any image with Python 3.11 or newer as `python3`, with its venv module. EXTRAS: `[archive]` for an image that
-# runs `disagreements archive`, `[s3]` for one that writes to S3.
+# runs `disagreements archive`, `[s3]` for one that writes to S3, `[learn]` for one that trains policies (on a schedule, or
+# with `policy train`; its BASE needs Debian's libgomp1). Deciding by a trained policy needs neither.
 ARG BASE=python:3.12-slim
 ARG EXTRAS=
 

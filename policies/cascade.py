@@ -226,7 +226,7 @@ class CascadeConfig(ControlledConfig):
             tokens=0 if self.gate == "checks" else self.score_tokens,
             sentence=after == "sentence",
             whole=after == "answer",
-            entropies=self.gate == "learned",
+            entropies=self.gate == "learned" and after == "answer",
         )
 
 

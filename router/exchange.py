@@ -216,7 +216,7 @@ class Exchange:
         judgement = ACCEPTED
         try:
             async with self._inquiry(route, gate) as inquiry:
-                student = await self._open(route.student, gate=gate.needs)
+                student = await self._open(route.student, gate=gate.needs, paid=inquiry.begin)
                 if student.succeeded:
                     judgement = await self._judge(route, student, gate, inquiry)
         except RouterError as error:

@@ -31,9 +31,10 @@ __all__ = ["Alarm", "Audited", "Floor", "FloorSettings", "FloorStatus", "Scored"
 FORMAT = 2
 MOST = 1.5  # times alpha: how much may be lost at most while unused allowance is caught up
 MOST_OWED = 100  # requests whose loss a coarse threshold may have left over
-KEPT_ALARMS = 50
+KEPT_ALARMS = 200
+SPARE_AUDITS = 40  # by which chance may exceed the rates
 SILENT_AUDITS = 25  # so many audits were due and none came: has a probability of exp(-25)
-_PLAIN = ("phase", "limit", "audits", "fresh", "owed", "certified_once", "now_s", "heard_s", "unheard")
+_PLAIN = ("phase", "limit", "audits", "fresh", "owed", "due", "certified_once", "now_s", "heard_s", "unheard")
 
 
 class Floor:
@@ -53,6 +54,7 @@ class Floor:
         self._certified_once = False
         self._limit = ABOVE_ALL
         self._owed = 0.0
+        self._due = 0.0  # audits drawn, as the rates say, those without a result included
         self._now_s = 0.0
         self._stop("calibrating")
 
@@ -86,8 +88,8 @@ class Floor:
         settings = self.settings
         if self._phase == "certified":
             return settings.audit_rate
-        spare = settings.max_audits * self._ledger.requests - self._audits
-        affordable = not self._certified_once or spare >= settings.min_audits - self._fresh
+        spare = settings.max_audits * self._ledger.requests - max(self._due, self._audits)
+        affordable = not self._certified_once or spare >= settings.min_audits - self._fresh + SPARE_AUDITS
         return max(settings.audit_rate, settings.shadow_rate) if affordable else settings.audit_rate
 
     def start(self, calibration: Calibration, now_s: float) -> None:
@@ -110,6 +112,7 @@ class Floor:
         weights = calibration.weight * min(1.0, memory / len(bins)) / settings.audit_rate / calibration.weight.mean()
         self._curve.scores = np.bincount(bins, weights, minlength=SCORE_BINS).astype(np.float64)
         self._curve.audited(CENTRES[bins], calibration.harm, weights)
+        self._curve.slope = self._curve.line().slope
         self._certify()
 
     def scored(self, counts: Scored, now_s: float) -> None:
@@ -125,6 +128,7 @@ class Floor:
         self._ledger.count(requests, int(student.sum()))
         self._curve.count(scores, self.settings.window)
         self._unheard += requests
+        self._due += self.audit_rate * requests
         moved = self._shift.count(scores, novelties)
         if self._phase == "certified":
             if moved:

@@ -17,7 +17,7 @@ class FloorSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     alpha: float = Field(0.02, gt=0, lt=1, description="the loss per request, over all traffic, that is kept")
-    delta: float = Field(0.1, gt=0, lt=0.5, description="the probability with which it may be more")
+    delta: float = Field(0.08, gt=0, lt=0.5, description="the probability with which it may be more")
     window: int = Field(6_000, ge=100, description="requests that a calibration remembers")
     audit_rate: float = Field(0.08, gt=0, le=1, description="share of requests audited while certified")
     shadow_rate: float = Field(0.5, gt=0, le=1, description="share audited while calibrating and after an alarm")

@@ -214,7 +214,7 @@ def _counts(raw: bytes) -> Floats:
 def _last_sentence(last: str) -> int:
     """Characters of the last sentence or line."""
     end = len(last.rstrip()) - 1
-    return end - max(last.rfind(mark, 0, end) for mark in (". ", "? ", "! ", "\n"))
+    return max(0, end - max(last.rfind(mark, 0, end) for mark in (". ", "? ", "! ", "\n")))
 
 
 def _choices(last: str) -> tuple[float, float, float, float]:

@@ -15,6 +15,7 @@ from policies.learn import calibrate, folds, linear
 from policies.learn.artifact import CalibrationSet
 from policies.learn.encoder import Encoder, encoded
 from policies.learn.example import Example
+from policies.learn.extra import single_threaded
 from policies.learn.rows import Floats, Rows
 
 MIN_EXAMPLES = 30
@@ -43,7 +44,13 @@ def train(
     `encoder`: its vectors of the last user turns become dense columns; the model then needs them to score.
     Raises TooFewLabels, and TrainingNotInstalled without the extra `learn`.
     """
-    tell = progress or _silent
+    with single_threaded():
+        return _train(examples, seed, progress or _silent, trees, encoder)
+
+
+def _train(
+    examples: Sequence[Example], seed: int, tell: Progress, trees: bool | None, encoder: Encoder | None
+) -> DifficultyModel:
     harm = np.array([example.harm for example in examples], dtype=np.float64)
     weight = np.array([example.weight for example in examples], dtype=np.float64)
     check(harm)

@@ -61,10 +61,10 @@ class GateModel:
         if answer is None:
             raise ValueError("a gate judges the student's answer: there is none")
         found = features.extract(query, looked_at(answer, self.after))
-        dense = found.dense[None, :]
-        scaled = self.scaling(dense)
+        scaled = self.scaling(found.dense[None, :])
         words = found.values @ self.table[found.columns]
-        loss = self._losses(self._chances(dense, scaled, words))
+        trees = np.array([forest.logit(found.dense) for forest in self.forests])
+        loss = self._losses(self._chances(scaled, words, trees))
         return Score(float(loss[0]), float(self._novelty(scaled)[0]))
 
     def losses(self, queries: Sequence[Query], answers: Sequence[StudentAnswer]) -> Floats:
@@ -84,16 +84,16 @@ class GateModel:
         """Each head's probability, shape (n, k)."""
         rows = self._rows(queries, answers)
         assert rows.sparse is not None
-        return self._chances(rows.dense, self.scaling(rows.dense), rows.sparse.dot(self.table))
+        trees = np.stack([forest.logits(rows.dense) for forest in self.forests], axis=1)
+        return self._chances(self.scaling(rows.dense), rows.sparse.dot(self.table), trees)
 
     def _rows(self, queries: Sequence[Query], answers: Sequence[StudentAnswer]) -> Rows:
         pairs = zip(queries, answers, strict=True)
         return features.rows([features.extract(query, looked_at(answer, self.after)) for query, answer in pairs])
 
-    def _chances(self, dense: Floats, scaled: Floats, words: Floats) -> Floats:
-        """Of raw and scaled dense columns (n, ·) and the words' part of the logits (n, k) or (k,)."""
+    def _chances(self, scaled: Floats, words: Floats, trees: Floats) -> Floats:
+        """From scaled columns (n, ·), and the logits (n, k) that the sparse columns add and that the trees give."""
         linear = self.bias + scaled @ self.dense + words
-        trees = np.stack([forest.logits(dense) for forest in self.forests], axis=1)
         return sigmoid((1 - self.shares) * linear + self.shares * trees)
 
     def _losses(self, chances: Floats) -> Floats:

@@ -11,6 +11,7 @@ from policies.bounds import Floats
 from policies.gate.answer import StudentAnswer
 from policies.judge.rows import Row, TableError
 from policies.learn.example import Example
+from policies.learn.extra import scipy_optimize, single_threaded
 
 Progress = Callable[[str, float], None]
 Rank = Callable[[Sequence[Row]], Floats]
@@ -34,8 +35,10 @@ class Trainer:
     answers: bool = False
 
     def fit(self, examples: Sequence[Example], *, seed: int, progress: Progress | None) -> Rank:
-        """Raises what `train` raises: TooFewLabels, TrainingNotInstalled."""
-        trained: Any = import_module(self.module).train(examples, seed=seed, progress=progress)
+        """On one core. Raises what `train` raises: TooFewLabels, TrainingNotInstalled."""
+        scipy_optimize()  # before the limit, which is set on libraries that are loaded
+        with single_threaded():
+            trained: Any = import_module(self.module).train(examples, seed=seed, progress=progress)
 
         def rank(rows: Sequence[Row]) -> Floats:
             answers = ([_answer(row) for row in rows],) if self.answers else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +24,17 @@ def scipy_sparse() -> Any:
 def lightgbm() -> Any:
     """`lightgbm`."""
     return library("lightgbm")
+
+
+def single_threaded() -> AbstractContextManager[Any]:
+    """Keeps linear algebra on one core while it is open.
+
+    The products here are small: several threads would wait for each other on a busy machine, take cores from a gateway
+    beside them, and add up in another order, so that the same examples would give another version.
+    """
+    scipy_optimize()  # the limit reaches only libraries that are loaded
+    limits: AbstractContextManager[Any] = library("threadpoolctl").threadpool_limits(limits=1)
+    return limits
 
 
 def library(name: str) -> Any:

@@ -24,6 +24,7 @@ from router.trained.store import Stored, TrainedStore
 __all__ = ["NoSupport", "run_replay", "run_tune"]
 
 USUAL_MAX_LOSS = 0.05
+ANY_POINT = 0.5
 
 
 def run_replay(
@@ -90,8 +91,11 @@ def _prepare(
         slots.named(name).current, until = _trained(settings, trained or name)
     elif trained is not None:
         raise ConfigError(f"--trained {trained}: the route's policy learns nothing")
+    policy, controls = config.build(route, slots), config.controls()
+    if tuned and controls.threshold is None and (controls.pace or controls.floor):
+        policy = policy.at(ANY_POINT)  # pace and floor stand still, and something must decide
     log = read_log(settings, sources, served_on(settings, route), since)
-    return settings, prepare(settings, route, config.build(route, slots), log, until)
+    return settings, prepare(settings, route, policy, log, until)
 
 
 def _proposed(certified: Sequence[Operating], max_loss: float) -> Operating | None:
@@ -103,8 +107,7 @@ def _trained(settings: Settings, what: str) -> tuple[Trained, float]:
     """A trained policy, and up to when (Unix time) it may have learned from the log. Raises ConfigError."""
     path = Path(what.removeprefix(FILE))
     if what.startswith(FILE) or path.is_file():
-        trained = read_trained(path)
-        return trained, float(trained.report.get("until", inf))
+        return _with_time(read_trained(path))
     name, at, number = what.partition("@")
     if at and not number.isdecimal():
         raise ConfigError(f"--trained {what}: expected NAME, NAME@NUMBER or a file, such as auto:difficulty@3")
@@ -115,6 +118,12 @@ def _trained(settings: Settings, what: str) -> tuple[Trained, float]:
 
     stored, data = with_store(settings, read)
     try:
-        return artifact.loads(data), stored.record.until
+        trained = artifact.loads(data)
     except ValueError as error:
         raise ConfigError(f"{name}@{stored.number}: {error}") from error
+    return _with_time(trained) if stored.record.origin == "file" else (trained, stored.record.until)
+
+
+def _with_time(trained: Trained) -> tuple[Trained, float]:
+    """A file need not say what it learned from; then all that is not held back may be in it."""
+    return trained, float(trained.report.get("until", inf))

@@ -26,13 +26,20 @@ def answered(trace: Trace) -> None:
 def compared(trace: Trace, route: RouteRuntime, student: ArmAnswer | None, harm: float | None) -> None:
     """A request of the uniform audit has its verdict; `harm` None: nobody could tell, which counts as harm.
 
-    Where the teacher answered before a gate could look, the student's answer is scored now. `student` None: it broke.
+    Where the teacher answered before a gate could look, the student's answer is scored now, and stands for those of its
+    kind that nobody scored: else a floor that gives everything to the teacher would never hear of scores. `student`
+    None: it broke.
     """
     if trace.sample != "audit" or trace.audit_probability <= 0 or route.live.floor_settings is None:
         return
     score = _score(trace, route, student)
     if score is None:
         return
+    if trace.loss is None:
+        arm, probability = trace.arm or "student", trace.audit_probability
+        route.live.decided(
+            trace.request, trace.scored_by, score.loss, score.novelty, arm, gated=True, probability=probability
+        )
     route.live.audited(
         trace.scored_by,
         Audited(

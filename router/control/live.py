@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -189,19 +190,31 @@ class LiveRoute:
         return state.audit_rate if known else settings.shadow_rate
 
     def decided(
-        self, request: RequestView, version: str, loss: float, novelty: float, arm: Arm, *, gated: bool = False
+        self,
+        request: RequestView,
+        version: str,
+        loss: float,
+        novelty: float,
+        arm: Arm,
+        *,
+        gated: bool = False,
+        probability: float = 1.0,
     ) -> None:
-        """A request that was scored by `version`, and who answered it; `gated`: after the student had answered."""
+        """A request that was scored by `version`, and who answered it; `gated`: after the student had answered.
+
+        `probability` of having been scored at all: it stands for 1/probability requests like it.
+        """
         if self.floor_settings is None and not self._paced:
             return
         tally = self.board.tally(version)
         if tally is None:
             return
-        tally.decided(loss, novelty, arm)
+        times = _times(probability)
+        tally.decided(loss, novelty, arm, times)
         pace_usd = self.pace_usd
         if pace_usd is not None and (self.threshold is None or loss >= self.threshold):
             cost_usd = self.teacher_cost_usd(request) if gated else self.extra_cost_usd(request)
-            tally.priced(loss, cost_usd, pace_usd)
+            tally.priced(loss, cost_usd, pace_usd, times)
 
     def audited(self, version: str, pair: Audited) -> None:
         """A pair of the uniform audit has its verdict; `version`: what scored it."""
@@ -218,3 +231,8 @@ class LiveRoute:
 
     def _cost_usd(self, arm: Arm, request: RequestView) -> float:
         return self._expected[arm].cost_usd(self._models[arm].prices, request.prompt_bytes, request.output_tokens)
+
+
+def _times(probability: float) -> int:
+    """1/probability, as whole numbers that come to it on average."""
+    return 1 if probability >= 1.0 else int(1.0 / probability + random.random())

@@ -65,6 +65,8 @@ class ControlSeries:
             self._phase.labels(route, phase).set(0)
         for gauge in (self._price, self._loss, self._bound, self._share):
             gauge.labels(route).set(NO_FIGURE)
+        for kind in ALARMS:
+            self._alarms.labels(route, kind).set(0)
         for gauge in (self._audits, self._rate, self._age):
             gauge.labels(route).set(0)
 

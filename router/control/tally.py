@@ -35,23 +35,23 @@ class Tally:
     taken_usd: float = 0.0
     dropped: int = 0
 
-    def decided(self, loss: float, novelty: float, arm: Arm) -> None:
-        """A request that was scored, and who answered it."""
+    def decided(self, loss: float, novelty: float, arm: Arm, times: int = 1) -> None:
+        """A request that was scored, and who answered it; `times`: requests that it stands for."""
         at = score_bin(loss)
-        self.requests += 1
-        self.scores[at] += 1
-        self.novelties[novelty_bin(novelty)] += 1
+        self.requests += times
+        self.scores[at] += times
+        self.novelties[novelty_bin(novelty)] += times
         if arm == "student":
-            self.student[at] += 1
+            self.student[at] += times
 
-    def priced(self, loss: float, extra_cost_usd: float, pace_usd: float) -> None:
+    def priced(self, loss: float, extra_cost_usd: float, pace_usd: float, times: int = 1) -> None:
         """A request that the teacher is wanted for if it is worth the price of a USD."""
         cost_usd = max(0.0, extra_cost_usd)
         cell = self.worth.setdefault(worth_bin(loss, extra_cost_usd), [0, 0.0])
-        cell[0] += 1
-        cell[1] += cost_usd
+        cell[0] += times
+        cell[1] += times * cost_usd
         if loss >= pace_usd * cost_usd:
-            self.taken_usd += cost_usd
+            self.taken_usd += times * cost_usd
 
     def audited(self, pair: Audited) -> None:
         """A pair of the uniform sample has its verdict."""

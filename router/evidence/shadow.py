@@ -101,6 +101,7 @@ class Shadow:
         asker = Asker(self._bill, caller, self._headers("shadow"), purse, origin="shadow", background=True)
         inquiry = Inquiry(self._trace.request, runtime, self._route, gate, asker, Leash(background=True))
         async with inquiry:
+            inquiry.begin()
             await inquiry.answers(call)
 
     async def judge(self, name: str, messages: list[dict[str, str]], max_tokens: int) -> str:

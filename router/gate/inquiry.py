@@ -1,6 +1,6 @@
 """Everything that a gate asks about one answer beside the answer itself: its agreement, and the user's checks.
 
-The further answers are asked for at once, beside the student's own; the checks as soon as that is there. An answer that
+The further answers are asked for beside the student's own; the checks as soon as that is there. An answer that
 fails a check needs no agreement. Costs nothing where the gate asks nothing.
 """
 
@@ -52,11 +52,14 @@ class Inquiry:
         self._further: asyncio.Task[list[Answer]] | None = None
 
     async def __aenter__(self) -> Self:
+        return self
+
+    def begin(self) -> None:
+        """Ask for further answers; to be called when the student's own is paid for, which comes first."""
         wanted = self._gate.asks.agreement
         if wanted is not None:
             further = further_answers(self._asker, self._request, self._second(wanted), wanted)
             self._further = asyncio.create_task(further, name="further answers for a gate")
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -51,6 +51,7 @@ class Prepared:
     traffic: Traffic
     left_out: Mapping[str, int]
     notes: list[str]
+    audit_rate: float
 
     @property
     def known(self) -> Known:
@@ -110,6 +111,7 @@ def prepare(settings: Settings, route: str, policy: Policy, log: Log, until: flo
             },
         ),
         notes=[*notes_on(config.policy), *_notes(config, log, rows)],
+        audit_rate=config.audit.rate,
     )
 
 
@@ -127,6 +129,26 @@ def replay(prepared: Prepared, fewest: int, delta: float) -> Replayed:
             "split` supports what a policy costs."
         )
     return Replayed(audited, randomised, why_no_audited, why_no_randomised)
+
+
+def audits_usd(prepared: Prepared) -> float:
+    """What auditing the candidate at its rate costs, USD per request: the arm that did not answer is asked too.
+
+    An escalated request needs no further call. By the self-normalised mean; 0 without audited requests.
+    """
+    weights = [1 / each.probability for each in prepared.requests]
+    if not weights:
+        return 0.0
+    both = zip(prepared.requests, prepared.decided, weights, strict=True)
+    return (
+        prepared.audit_rate * sum(weight * _other_usd(request, each) for request, each, weight in both) / sum(weights)
+    )
+
+
+def _other_usd(request: Logged, decided: Decided) -> float:
+    teacher = decided.outcome.teacher
+    student_usd = 0.0 if decided.gated and teacher else request.student_cost_usd
+    return teacher * student_usd + (1 - teacher) * request.teacher_cost_usd
 
 
 def require_audited(prepared: Prepared, fewest: int) -> None:

@@ -13,7 +13,7 @@ from policies.replay.compare import Comparison, Figures
 from policies.replay.interval import Figure
 from policies.replay.randomised import RandomisedCost
 from router.lossmap.traffic import Traffic
-from router.replay.replay import Prepared, Replayed
+from router.replay.replay import Prepared, Replayed, audits_usd
 from router.replay.tune import Operating, Tuned
 from router.settings import Route
 
@@ -91,6 +91,7 @@ def _head(prepared: Prepared, confidence: float) -> dict[str, Any]:
         "rows": len(prepared.rows),
         "traffic": asdict(prepared.traffic),
         "left_out": dict(prepared.left_out),
+        "audits_usd": audits_usd(prepared),
         "notes": prepared.notes,
     }
 
@@ -126,13 +127,15 @@ def _replay_lines(prepared: Prepared, replayed: Replayed, unit: Unit, confidence
         yield f"The loss is not known: {replayed.why_no_audited}."
     if replayed.randomised is not None:
         yield from _drawn(replayed.randomised, unit)
+    if audits := audits_usd(prepared):
+        yield f"Audits come on top: the candidate's cost about ${_usd(audits * unit.requests)} {unit.words}."
     yield from _remarks(prepared)
 
 
 def _about(prepared: Prepared, replayed: Replayed) -> Iterator[str]:
     audited = replayed.audited
     worth = (
-        f"{audited.pairs:,} audited requests in {audited.conversations:,} conversations, worth "
+        f"{audited.pairs:,} audited requests in {_count(audited.conversations, 'conversation')}, worth "
         f"{audited.best.effective:,.0f} of equal weight"
         if audited
         else f"{len(prepared.requests):,} audited requests"
@@ -141,6 +144,10 @@ def _about(prepared: Prepared, replayed: Replayed) -> Iterator[str]:
         f"Route {prepared.route}, policy {prepared.policy.kind} ({prepared.policy.version}): {worth}"
         f"{_out_of(prepared.traffic)}."
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _out_of(traffic: Traffic) -> str:

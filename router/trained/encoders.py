@@ -7,22 +7,23 @@ features that need none are hashed words.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import numpy as np
-from pydantic import Field
 
 from policies.bounds import Floats
+from policies.learn.encoder import Encoder
 from router.errors import ConfigError
-from router.setting_types import Block, Name, Seconds
 from router.settings import Settings
+from router.trained.settings import EmbeddingsSettings, EncoderSettings, OnnxSettings
 
 BATCH = 64
+CALL_S = 30.0  # for a batch; a decision waits for its one text as long as its `timeout_s` says
 SHOWN_BYTES = 200
 
 
@@ -30,34 +31,30 @@ class EncodingFailed(Exception):
     """There are no vectors for these texts; the message says why."""
 
 
-class Encoder(Protocol):
-    """`name` tells vector spaces apart: a policy that was trained on one takes vectors of that one alone."""
+class _Sized(ABC):
+    """Knows the length of its vectors once it was asked for one."""
+
+    _dimension = 0
 
     @property
-    def name(self) -> str: ...
+    def dimension(self) -> int:
+        """Raises EncodingFailed."""
+        if not self._dimension:
+            self.encode(["dimension"])
+        return self._dimension
 
-    def __call__(self, texts: Sequence[str]) -> Floats:
-        """A vector of length 1 for each text, shape (n, d). Raises EncodingFailed."""
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """A vector of length 1 for each text, shape (n, dimension). Raises EncodingFailed."""
+        vectors = _unit([vector for batch in _batches(texts) for vector in self._vectors(batch)])
+        if len(vectors):
+            self._dimension = self._dimension or vectors.shape[1]
+            if vectors.shape[1] != self._dimension:
+                raise EncodingFailed(f"the vectors have {vectors.shape[1]} numbers, no longer {self._dimension}")
+        return vectors
 
-
-class EmbeddingsSettings(Block):
-    """A configured model that serves embeddings."""
-
-    kind: Literal["embeddings"]
-    model: Name
-    timeout_s: Seconds = 5
-
-
-class OnnxSettings(Block):
-    """A sentence encoder exported with `input_ids` and `attention_mask`, and its tokenizer.json."""
-
-    kind: Literal["onnx"]
-    model: Path
-    tokenizer: Path
-    max_tokens: int = Field(default=256, ge=8, le=8192, description="of each text; the rest is not looked at")
-
-
-EncoderSettings = Annotated[EmbeddingsSettings | OnnxSettings, Field(discriminator="kind")]
+    @abstractmethod
+    def _vectors(self, texts: Sequence[str]) -> list[list[float]]:
+        """One for each of at most `BATCH` texts. Raises EncodingFailed."""
 
 
 def encoder(config: EncoderSettings, settings: Settings) -> Encoder:
@@ -65,7 +62,7 @@ def encoder(config: EncoderSettings, settings: Settings) -> Encoder:
     return OnnxEncoder(config) if isinstance(config, OnnxSettings) else EmbeddingsEncoder(config, settings)
 
 
-class EmbeddingsEncoder:
+class EmbeddingsEncoder(_Sized):
     """Asks the first replica of a configured model, with its key."""
 
     def __init__(self, config: EmbeddingsSettings, settings: Settings) -> None:
@@ -78,19 +75,15 @@ class EmbeddingsEncoder:
         self._headers = {"content-type": "application/json"}
         if key:
             self._headers["authorization"] = f"Bearer {key.get_secret_value()}"
-        self._timeout_s = config.timeout_s
 
     @property
     def name(self) -> str:
         return f"embeddings:{self._model}"
 
-    def __call__(self, texts: Sequence[str]) -> Floats:
-        return _unit([vector for batch in _batches(texts) for vector in self._vectors(batch)])
-
     def _vectors(self, texts: Sequence[str]) -> list[list[float]]:
         body = json.dumps({"model": self._model, "input": list(texts), "encoding_format": "float"}).encode()
         try:
-            with urlopen(Request(self._url, body, self._headers), timeout=self._timeout_s) as answer:
+            with urlopen(Request(self._url, body, self._headers), timeout=CALL_S) as answer:
                 found = json.loads(answer.read())
             rows = sorted(found["data"], key=lambda row: row["index"])
             vectors = [list(map(float, row["embedding"])) for row in rows]
@@ -106,7 +99,7 @@ class EmbeddingsEncoder:
         return vectors
 
 
-class OnnxEncoder:
+class OnnxEncoder(_Sized):
     """Runs on one thread. A vector is the mean over the text's tokens, or what the model itself pools."""
 
     def __init__(self, config: OnnxSettings) -> None:
@@ -131,9 +124,6 @@ class OnnxEncoder:
     @property
     def name(self) -> str:
         return self._name
-
-    def __call__(self, texts: Sequence[str]) -> Floats:
-        return _unit([vector for batch in _batches(texts) for vector in self._vectors(batch)])
 
     def _vectors(self, texts: Sequence[str]) -> list[list[float]]:
         tokens = self._tokenizer.encode_batch(list(texts))

@@ -1,16 +1,17 @@
-"""Scheduled retraining, as it is configured: `training:` of a route."""
+"""What trained policies need of the configuration: scheduled retraining and encoders, both of a route."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from policies.base import PolicyConfig
 from policies.learn.trained import FILE
 from router.budget_settings import rolling
-from router.setting_types import Block, Seconds
+from router.setting_types import Block, Name, Seconds
 from router.trained.train import KINDS
 
 
@@ -44,6 +45,27 @@ class Training(Block):
     @property
     def since_s(self) -> float:
         return _seconds(self.since)
+
+
+class EmbeddingsSettings(Block):
+    """A configured model that serves `/v1/embeddings`."""
+
+    kind: Literal["embeddings"]
+    model: Name
+    timeout_s: Seconds = Field(default=0.5, description="a decision that waited so long is made without a vector")
+
+
+class OnnxSettings(Block):
+    """A sentence encoder exported with `input_ids` and `attention_mask`, and its tokenizer.json."""
+
+    kind: Literal["onnx"]
+    model: Path
+    tokenizer: Path
+    max_tokens: int = Field(default=256, ge=8, le=8192, description="of each text; the rest is not looked at")
+    timeout_s: Seconds = Field(default=0.5, description="a decision that waited so long is made without a vector")
+
+
+EncoderSettings = Annotated[EmbeddingsSettings | OnnxSettings, Field(discriminator="kind")]
 
 
 def trained_kind(name: str | None) -> str | None:

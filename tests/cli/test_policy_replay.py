@@ -19,7 +19,12 @@ from policies.query import Query
 from router.cli import app
 from router.evidence.records import PairRecord, Tokens
 from router.record.row import VERSION, DecisionRow, RowCharge, encode_row
-from router.settings import parse
+from router.replay.log import unseen
+from router.settings import load, parse
+from router.trained.blocking import with_store
+from router.trained.files import read_trained
+from router.trained.record import record_of
+from router.trained.store import TrainedStore
 from serving.demo.tasks import workload
 from tests.router.conftest import embedded_models, redis_url
 from tests.support.gateway import running_gateway, two_models
@@ -141,6 +146,15 @@ def test_a_split_without_audits_tells_the_cost_and_not_the_loss(tmp_path: Path) 
     assert "The loss is not known: 0 audited requests" in shown and "By 200 decisions drawn at random" in shown
 
 
+def test_auditing_the_candidate_asks_the_other_arm(tmp_path: Path) -> None:
+    log = lines(tmp_path / "pairs.jsonl", hundred(score=-3.0))
+    for policy, nano in ((TEACHER, STUDENT_NANO), (STUDENT, TEACHER_NANO), ({"kind": "cascade"}, 0)):
+        config = configured(tmp_path, policy, audit={"rate": 0.25})
+        assert told("replay", "--config", config, "--from", log)["audits_usd"] == pytest.approx(0.25 * nano / 1e9)
+    config = configured(tmp_path, STUDENT, audit={"rate": 0.25})
+    assert "Audits come on top: the candidate's cost about $" in run("replay", "--config", config, "--from", log).stdout
+
+
 def test_few_audits_are_refused(tmp_path: Path) -> None:
     log = lines(tmp_path / "pairs.jsonl", hundred()[:49])
     done = run("replay", "--config", configured(tmp_path, STUDENT), "--from", log)
@@ -155,10 +169,10 @@ def test_turns_count_as_one_conversation_and_repeated_questions_do_not(tmp_path:
     alike = lines(tmp_path / "alike.jsonl", records)
     assert "100 conversations" in run("replay", "--config", config, "--from", alike).stdout
     turns = lines(tmp_path / "turns.jsonl", [*records[:50], *(asked(record, messages=turn) for record in records[50:])])
-    assert "1 conversations" in run("replay", "--config", config, "--from", turns).stdout
+    assert "in 1 conversation," in run("replay", "--config", config, "--from", turns).stdout
     later = [asked(record, messages=turn).model_copy(update={"time": record.time + 4000}) for record in records[50:]]
     apart = lines(tmp_path / "apart.jsonl", [*records[:50], *later])
-    assert "2 conversations" in run("replay", "--config", config, "--from", apart).stdout
+    assert "in 2 conversations," in run("replay", "--config", config, "--from", apart).stdout
 
 
 def test_a_cascade_is_judged_on_the_students_logged_answers(tmp_path: Path) -> None:
@@ -366,6 +380,35 @@ def test_a_trained_policy_is_judged_only_on_what_it_cannot_have_learned(tmp_path
     assert found["candidate"]["loss"]["value"] == 0
 
 
+def test_earlier_pairs_count_tenfold_where_a_tenth_was_held_back() -> None:
+    early, late = difficult(1, "train"), difficult(9, "train")
+    kept, probabilities = unseen([early, difficult(2), late], until=early.time + 5)
+    assert [each.id for each in kept] == [difficult(2).id, late.id]
+    assert list(probabilities.values()) == [pytest.approx(0.05), 0.5]
+
+
+def test_a_version_in_the_store_knows_until_when_it_learned(tmp_path: Path, trained: Path, redis_url: str) -> None:
+    path = configured(tmp_path, {"kind": "difficulty", "threshold": 0.3})
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"redis": redis_url}))
+    settings, model, data = load(path), read_trained(trained), trained.read_bytes()
+    log = lines(tmp_path / "pairs.jsonl", [difficult(n, "train") for n in range(100)])
+    assert "there is no trained policy 'auto:difficulty'" in run("replay", "--config", path, "--from", log).stderr
+
+    async def put(store: TrainedStore) -> None:
+        for until in (T0 + 29.5, T0 + 1e9):
+            record = record_of(model, "train", T0, until=until)
+            await store.put("auto:difficulty", data, record)
+        await store.promote("auto:difficulty", 1)
+
+    with_store(settings, put)
+    found = told("replay", "--config", path, "--from", log)
+    assert found["audited_requests"] == 70 and found["policy"]["version"].endswith(model.version)
+    done = run("replay", "--config", path, "--from", log, "--trained", "auto:difficulty@2")
+    assert done.exit_code == 3 and "0 audited requests" in done.stderr
+    done = run("replay", "--config", path, "--from", log, "--trained", "auto:difficulty@x")
+    assert done.exit_code == 2 and "expected NAME, NAME@NUMBER or a file" in done.stderr
+
+
 def test_the_proposed_block_loads_and_decides_as_was_said(tmp_path: Path, trained: Path) -> None:
     log = lines(tmp_path / "pairs.jsonl", [difficult(n) for n in range(300)])
     config = configured(tmp_path, {"kind": "difficulty", "threshold": 0.99, "file": str(trained)}, audit={"rate": 0.1})
@@ -381,6 +424,18 @@ def test_the_proposed_block_loads_and_decides_as_was_said(tmp_path: Path, traine
         found["candidate"]["teacher_share"]["value"] == pytest.approx(1 / 3)
         and found["candidate"]["loss"]["value"] == 0
     )
+
+
+def test_a_floor_stands_still_so_that_only_its_points_can_be_seen(tmp_path: Path, trained: Path) -> None:
+    log = lines(tmp_path / "pairs.jsonl", [difficult(n) for n in range(300)])
+    config = configured(tmp_path, {"kind": "difficulty", "floor": {"alpha": 0.02}, "file": str(trained)})
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"redis": "redis://127.0.0.1:1/0"}))
+    done = run("replay", "--config", config, "--from", log)
+    assert done.exit_code == 3 and "`floor` moves with the traffic and stands still in a replay" in done.stderr
+    found = told("tune", "--config", config, "--from", log)
+    assert found["proposed"]["policy"]["floor"] == {"alpha": 0.02}
+    assert 0 < found["proposed"]["policy"]["threshold"] <= 1
+    assert found["notes"] == ["`floor` stands still in a replay: these are the figures at the threshold alone"]
 
 
 def test_the_points_of_a_cascade_and_what_is_certified(tmp_path: Path) -> None:

@@ -124,6 +124,18 @@ def test_a_pace_sees_the_requests_above_the_threshold_and_which_of_them_were_wor
     assert tally.taken_usd == extra_usd
 
 
+def test_a_request_that_was_scored_by_chance_stands_for_those_that_were_not() -> None:
+    live = live_route(Boards(), paced=True, floor=FLOOR)
+    for _ in range(2_000):
+        live.decided(Asked(), "v1", 0.3, 0.0, "teacher", probability=0.4)
+    [tally] = live.board.take()
+    assert tally.requests == pytest.approx(5_000, rel=0.05)
+    assert sum(tally.scores) == sum(tally.novelties) == tally.requests
+    [(count, cost)] = tally.worth.values()
+    assert count == tally.requests
+    assert cost == pytest.approx(count * live.extra_cost_usd(Asked()))
+
+
 def test_an_escalation_is_worth_what_the_teachers_whole_answer_costs() -> None:
     live = live_route(Boards(), paced=True, floor=None)
     live.decided(Asked(), "v1", 0.3, 0.0, "teacher", gated=True)

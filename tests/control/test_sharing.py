@@ -26,6 +26,7 @@ from router.ledger.pricing import NANO_PER_USD
 from tests.control.conftest import KEEPING, Connect
 from tests.control.made import FLOOR, Asked, Process, count
 from tests.router.evidence.conftest import RedisProcess
+from tests.support.keys import comes_to
 
 HOUR = Budget(window="hour", limit_usd=10, target_usd=4)
 
@@ -110,6 +111,19 @@ async def test_a_leader_that_was_frozen_cannot_write_any_more(connect: Connect) 
     assert await counted(other.redis) == (100, 0)
     await other.leader.turn()
     assert await counted(other.redis) == (111, 0)
+
+
+async def test_the_lock_of_a_leader_that_died_ends_by_itself(connect: Connect) -> None:
+    one, other = Process(connect()), Process(connect())
+    one.leader = Leader(one.redis, ControlSeries(CollectorRegistry()), one.plan, lease_s=0.05)
+    await one.leader.turn()
+    assert one.leader.leads
+    await comes_to(lambda: _led(other), True)
+
+
+async def _led(process: Process) -> bool:
+    await process.leader.turn()
+    return process.leader.leads
 
 
 async def test_a_leader_that_closes_leaves_everything_to_the_next_at_once(connect: Connect) -> None:

@@ -16,7 +16,8 @@ import yaml
 from router.errors import ConfigError
 from router.settings import Settings, parse
 from router.trained import encoders
-from router.trained.encoders import EmbeddingsSettings, EncodingFailed, OnnxSettings, encoder
+from router.trained.encoders import EncodingFailed, encoder
+from router.trained.settings import EmbeddingsSettings, OnnxSettings
 from tests.support.gateway import two_models
 
 
@@ -71,15 +72,15 @@ SERVED = EmbeddingsSettings(kind="embeddings", model="teacher")
 
 def test_texts_become_vectors_of_length_one_in_their_order(server: Embedder, settings: Settings) -> None:
     encode = encoder(SERVED, settings)
-    vectors = encode(["", "four"])
+    vectors = encode.encode(["", "four"])
     assert vectors == pytest.approx(np.array([[0, 1], [4 / 17**0.5, 1 / 17**0.5]]))
-    assert encode.name == "embeddings:small-embedder"
+    assert (encode.name, encode.dimension) == ("embeddings:small-embedder", 2)
     assert server.asked[0]["model"] == "small-embedder" and server.keys == ["Bearer sk-1"]
 
 
 def test_many_texts_are_asked_in_batches(server: Embedder, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "BATCH", 3)
-    assert encoder(SERVED, settings)(["x" * n for n in range(7)]).shape == (7, 2)
+    assert encoder(SERVED, settings).encode(["x" * n for n in range(7)]).shape == (7, 2)
     assert [len(asked["input"]) for asked in server.asked] == [3, 3, 1]
 
 
@@ -98,13 +99,13 @@ def test_what_is_no_embedding_is_told(
 ) -> None:
     server.answer = answer
     with pytest.raises(EncodingFailed, match=why):
-        encoder(SERVED, settings)(["a", "b"])
+        encoder(SERVED, settings).encode(["a", "b"])
 
 
 def test_a_server_that_is_away_is_told(settings: Settings) -> None:
     closed = two_models("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1")
     with pytest.raises(EncodingFailed, match="does not answer"):
-        encoder(SERVED, parse(yaml.safe_dump(closed), {}))(["a"])
+        encoder(SERVED, parse(yaml.safe_dump(closed), {})).encode(["a"])
     with pytest.raises(ConfigError, match="unknown model 'none'; known: student, teacher"):
         encoder(EmbeddingsSettings(kind="embeddings", model="none"), settings)
 
@@ -132,5 +133,5 @@ def test_an_onnx_model_pools_over_the_tokens_that_are_there(tmp_path: Path, sett
     words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     words.save(str(tmp_path / "tokenizer.json"))
     config = OnnxSettings(kind="onnx", model=tmp_path / "m.onnx", tokenizer=tmp_path / "tokenizer.json")
-    vectors = encoder(config, settings)(["a", "a b"])
+    vectors = encoder(config, settings).encode(["a", "a b"])
     assert vectors == pytest.approx(np.array([[1, 0], [0.6, 0.8]]))

@@ -126,7 +126,8 @@ async def test_metrics_say_how_many_workers_have_which_version(store: TrainedSto
     assert worker.metric("trained_policy_loads_total", result="loaded") == 0
     for version in ("00000001", "00000002"):
         await promote(store, version)
-        await worker.follower.turn()
+        for _ in range(3):
+            await worker.follower.turn()
     assert worker.metric("trained_policy_workers", version="00000001") == 0
     assert worker.metric("trained_policy_workers", version="00000002") == 1
     assert worker.metric("trained_policy_loads_total", result="loaded") == 2

@@ -10,6 +10,7 @@ from router.bundled_redis import bundled_redis
 from tests.support.server_process import ServerProcess
 from tests.surface.chat import ChatSurface
 from tests.surface.fixtures import Served, surface
+from tests.surface.gates import GateSurface
 from tests.surface.others import AuditSurface, CompletionsSurface, ResponsesSurface
 
 __all__ = ["surface"]
@@ -44,4 +45,8 @@ class TestResponses(ResponsesSurface):
 
 
 class TestAudit(AuditSurface):
+    pass
+
+
+class TestGates(GateSurface):
     pass

@@ -162,7 +162,7 @@ async def test_while_the_floor_certifies_nothing_the_student_is_not_asked() -> N
         ({"agreement": {}}, GateNeeds(64, whole=True)),
         ({"checks": CHECK}, GateNeeds(64, whole=True)),
         ({"gate": "learned"}, GateNeeds(64, whole=True, entropies=True)),
-        ({"gate": "learned", "decide_after": "sentence"}, GateNeeds(64, sentence=True, entropies=True)),
+        ({"gate": "learned", "decide_after": "sentence"}, GateNeeds(64, sentence=True)),
     ],
 )
 def test_a_gate_waits_for_no_more_than_it_needs(block: dict[str, Any], needs: GateNeeds) -> None:
@@ -181,7 +181,7 @@ def test_a_gate_waits_for_no_more_than_it_needs(block: dict[str, Any], needs: Ga
         ({"gate": "learned", "trained": "mine", "file": "x"}, "not both"),
         ({"agreement": {"temperature": 0}}, "repeats itself"),
         ({"agreement": {"samples": 9}}, "less than or equal to 8"),
-        ({"checks": {"a b": {"kind": "json_schema"}}}, "pattern"),
+        ({"checks": {"a b": {"kind": "json_schema"}}}, "letters, digits"),
         ({"checks": {"a": {"kind": "guess"}}}, "kind"),
         ({"checks": {"a": {"kind": "command", "argv": []}}}, "at least 1"),
     ],

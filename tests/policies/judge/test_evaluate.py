@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from policies.bounds import Floats
 from policies.judge.evaluate import Plan, out_of_fold
@@ -16,8 +17,9 @@ from policies.judge.metrics import Undefined
 from policies.judge.plot import plot
 from policies.judge.report import as_text, values
 from policies.judge.rows import Row, TableError
-from policies.judge.trainers import TRAINERS, Progress, Rank
+from policies.judge.trainers import TRAINERS, Progress, Rank, Trainer
 from policies.learn.example import Example
+from policies.query import Query
 
 
 def rows(count: int = 120, seed: int = 0) -> list[Row]:
@@ -227,3 +229,22 @@ def test_every_trainer_learns_and_ranks_requests_without_labels(name: str) -> No
     assert worth.shape == (3,)
     assert np.isfinite(worth).all()
     assert worth[1] > worth[0]
+
+
+class Threads:
+    """What `train` below gives: it says how many threads linear algebra had while it was trained."""
+
+    def __init__(self) -> None:
+        self.most = max(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+
+    def rank(self, queries: Sequence[Query]) -> Floats:
+        return np.full(len(queries), float(self.most))
+
+
+def train(examples: Sequence[Example], *, seed: int, progress: Progress | None) -> Threads:
+    return Threads()
+
+
+def test_learning_takes_one_core_whatever_the_machine_has() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        assert Trainer(__name__).fit([], seed=0, progress=None)(rows(1)).tolist() == [1.0]

@@ -79,7 +79,7 @@ def world(
         decided=[
             Decided(
                 float(i),
-                "teacher" if by_teacher[i] else "student",
+                arms[i],
                 1 - STUDENT_SHARE,
                 float(served[i]),
                 float(wanted[i]),

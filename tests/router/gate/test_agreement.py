@@ -132,7 +132,7 @@ async def test_while_the_student_fails_its_further_answers_are_given_up(
     teacher: ScriptedUpstream, student: ScriptedUpstream, stream: bool
 ) -> None:
     student.default = by_kind(failing(500, "oops"), HANG)
-    async with running_gateway(config(teacher, student)) as gw:
+    async with running_gateway(config(teacher, student, agreement={"timeout_s": 3600})) as gw:
         assert (await gw.ask("chat", stream=stream)).headers["x-router-reason"] == "fallback:student"
         row = await gw.row()
         assert row.c["serve"] == TEACHER_NANO and row.o == "ok"
@@ -190,3 +190,18 @@ async def test_the_pair_says_how_far_the_student_agreed_with_itself(
         await gw.ask("chat")
         (pair,) = await gw.pairs()
         assert pair["student"]["agreement"] == 0.5
+
+
+@BOTH
+async def test_a_budget_that_pays_for_the_answer_alone_leaves_the_further_ones_out(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, redis_url: str, stream: bool
+) -> None:
+    student.default = by_kind(FIRST, SAME)
+    budgets = {"all": {"window": "day", "counts": "all", "limit_usd": 0.00016}}  # a call holds 0.0001
+    models = {"max_output_tokens": 100, "template_tokens": 0}
+    settings = config(teacher, student, models=models, budgets=budgets, redis={"url": redis_url})
+    async with running_gateway(settings, redis_url=redis_url) as gw:
+        assert (await gw.ask("chat", stream=stream)).headers["x-router-model"] == "student"
+        row = await gw.row()
+        assert (row.c, row.g) == ({"serve": STUDENT_NANO}, ["no_agreement"])
+    assert len(student.requests) == 1

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +87,21 @@ async def test_an_answer_that_calls_a_tool_is_no_json_and_passes(
     async with running_gateway(settings) as gw:
         answer = await gw.ask("chat", tools=[{"type": "function", "function": {"name": "look", "parameters": {}}}])
         assert answer.headers["x-router-model"] == "student"
+
+
+@BOTH
+@pytest.mark.parametrize(("text", "model"), [("[1]", "student"), ("[1", "teacher")])
+async def test_a_model_that_speaks_the_responses_api_is_checked_in_it(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, text: str, model: str, stream: bool
+) -> None:
+    student.default = sure(text)
+    policy, models = {"gate": "checks"}, {"supports": ["responses"]}
+    settings = config(teacher, student, {"kind": "json_schema"}, policy=policy, models=models)
+    async with running_gateway(settings) as gw:
+        answer = await gw.ask("responses", stream=stream)
+        assert answer.headers["x-router-model"] == model
+        assert (b"from the teacher" in answer.content) == (model == "teacher")
+    assert student.requests[0].path == "/v1/responses"
 
 
 @BOTH
@@ -188,19 +204,34 @@ async def test_a_hang_up_while_a_judge_is_asked_ends_it(
     assert teacher.requests == []
 
 
+@BOTH
+async def test_a_hang_up_while_a_program_runs_ends_it(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, tmp_path: Path, stream: bool
+) -> None:
+    student.default, begun = sure("hello"), tmp_path / "begun"
+    program = f"import pathlib, time; pathlib.Path({str(begun)!r}).touch(); time.sleep(600)"
+    check = {"kind": "command", "argv": [sys.executable, "-c", program], "timeout_s": 600}
+    async with running_gateway(config(teacher, student, check)) as gw:
+        async with RawClient(gw.port) as client:
+            await client.post(PATHS["chat"], ask("chat", stream=stream))
+            await eventually(begun.exists, "the program")
+        assert (await gw.row()).o == "cancelled"
+    assert teacher.requests == []
+
+
 async def test_after_the_first_check_that_fails_nothing_else_is_asked(
     teacher: ScriptedUpstream, student: ScriptedUpstream, judge: ScriptedUpstream
 ) -> None:
     student.default = by_kind(FIRST, HANG)
     checks = {"form": {"kind": "json_schema"}, "referee": {"kind": "judge", "model": "judge"}}
-    settings = config(teacher, student, {}, policy={"checks": checks, "agreement": {"samples": 1}})
+    settings = config(teacher, student, {}, policy={"checks": checks, "agreement": {"timeout_s": 3600}})
     settings["models"]["judge"] = {"base_urls": [judge.url], "price": {"input": 0.1, "output": 0.1}}
     async with running_gateway(settings) as gw:
         assert (await gw.ask("chat")).headers["x-router-reason"] == "escalated:check"
         row = await gw.row()
         assert row.g == ["check:form"]
         given_up = [request for request in student.requests if is_sample(request)]
-        assert set(row.c) == {"serve", "escalation"} and len(given_up) <= 1
+        assert set(row.c) == {"serve", "escalation"} and len(given_up) <= 2
         await eventually(lambda: all(request.done.is_set() for request in student.requests), "an idle student")
     assert judge.requests == []
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from tests.support.gateway import ask, running_gateway, two_models
 from tests.support.raw_client import RawClient
-from tests.support.scripted import Fault, Reply, ScriptedUpstream, Usage
+from tests.support.scripted import Fault, Reply, ScriptedUpstream, Status, Usage
 
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 ENDPOINTS = pytest.mark.parametrize("endpoint", ["chat", "completions", "responses"])
@@ -89,3 +90,34 @@ async def test_the_worst_choice_decides_and_every_choice_is_waited_for(
     config = two_models(teacher.url, student.url, policy=policy, models={"supports": ["n", "logprobs"]})
     async with running_gateway(config) as gw:
         assert (await gw.ask("chat", n=3, stream=stream)).headers["x-router-reason"] == "cascade"
+
+
+def two_choices(stream: bool) -> Status:
+    """A sure answer, and one that is not."""
+    choices = [
+        {
+            "index": index,
+            "delta" if stream else "message": {"role": "assistant", "content": "word"},
+            "logprobs": {"content": [{"token": "word", "logprob": logprob}]},
+            "finish_reason": "stop",
+        }
+        for index, logprob in enumerate((-0.01, -3.0))
+    ]
+    usage = {"prompt_tokens": 20, "completion_tokens": 2, "total_tokens": 22}
+    if not stream:
+        return Status(200, {"object": "chat.completion", "choices": choices, "usage": usage})
+    events = [{"choices": [choice]} for choice in choices]
+    lines = [f"data: {json.dumps(event)}\n\n" for event in [*events, {"choices": [], "usage": usage}]]
+    return Status(200, "".join([*lines, "data: [DONE]\n\n"]).encode(), content_type="text/event-stream")
+
+
+@BOTH
+@pytest.mark.parametrize("block", [{}, {"decide_after": "answer"}, {"decide_after": "sentence"}], ids=str)
+async def test_of_two_choices_the_one_that_is_unsure_counts(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, block: dict[str, Any], stream: bool
+) -> None:
+    student.default = two_choices(stream)
+    policy, models = cascade(**block), {"supports": ["n", "logprobs"]}
+    async with running_gateway(two_models(teacher.url, student.url, policy=policy, models=models)) as gw:
+        assert (await gw.ask("chat", n=2, stream=stream)).headers["x-router-reason"] == "escalated"
+        assert (await gw.row()).s == (-3.0, 0.9502)
