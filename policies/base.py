@@ -7,9 +7,9 @@ of HTTP, Redis or models.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -189,6 +189,10 @@ class PolicyConfig(BaseModel):
     def trained_for(self, route: str) -> str | None:
         """The name of the trained policy that it follows on this route; None where nothing is learned."""
         return None
+
+    def training_options(self) -> Mapping[str, Any]:
+        """What its learner must know of it to learn from what it will see."""
+        return {}
 
     def build(self, route: str, slots: Slots) -> Policy:
         """The policy that this block describes, for one route; '' where it is only named.

@@ -9,11 +9,12 @@ checks` looks at nothing but what further answers and the user's own checks say.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import exp
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -204,6 +205,9 @@ class CascadeConfig(ControlledConfig):
         if self.gate != "learned":
             return None
         return f"{FILE}{self.file}" if self.file else self.trained or f"{route}:cascade"
+
+    def training_options(self) -> Mapping[str, Any]:
+        return {"after": "sentence"} if self.decide_after == "sentence" else {}
 
     def build(self, route: str, slots: Slots) -> Policy:
         trained = self.trained_for(route)

@@ -6,12 +6,21 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Vector:
+    """What an encoder makes of a text; only an estimator that was trained with that encoder can use it."""
+
+    encoder: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """`system`: every instruction beside the conversation; `last`: the last user message; `whole`: what all
     the conversation says, without instructions.
 
     `turns`: user messages; `tools`: how many are offered; `needs`: as in `RequestView`; `output_tokens`: the limit that
-    the client set. `tenant`, `key` and `route` are who asks, '' where unknown.
+    the client set. `tenant`, `key` and `route` are who asks, '' where unknown. `vector`: of the last user turn, where
+    the route has an encoder.
     """
 
     system: str = ""
@@ -24,3 +33,9 @@ class Query:
     tenant: str = ""
     key: str = ""
     route: str = ""
+    vector: Vector | None = None
+
+    @property
+    def encoded(self) -> str:
+        """The text that an encoder is given."""
+        return self.last or self.whole

@@ -33,6 +33,7 @@ from router.record.recorder import Recorder
 from router.runtime import Runtime, Standing
 from router.settings import LAST_GOOD, Config, Settings, load
 from router.tasks import end
+from router.trained.encoding import Encoding
 from router.trained.follower import TrainedFollower
 from router.trained.metrics import TrainedMetrics
 from router.trained.retrainer import Retrainer, plans
@@ -90,6 +91,7 @@ class Gateway:
         store = TrainedStore(self.ledger_redis.eval) if self.ledger_redis else None
         trained_metrics = TrainedMetrics(metrics.registry)
         self.trained = TrainedFollower(store, self._standing.slots, trained_metrics, loads)
+        self.encoding = Encoding(self._standing.slots)
         self.retrainer = Retrainer(Schedule(self.ledger_redis.eval), trained_metrics) if self.ledger_redis else None
         self.key_store = KeyStore(self.ledger_redis.eval) if self.ledger_redis else None
         self.keys = self._follow(self.key_store) if self.key_store else None
@@ -111,6 +113,7 @@ class Gateway:
         self.limits.start()
         if self.keys:
             await self.keys.start()
+        self.encoding.use(await asyncio.to_thread(self.encoding.prepared, self.runtime.settings))
         await self.trained.start()
         if self.control:
             await self.control.start()
@@ -137,6 +140,7 @@ class Gateway:
                 if part:
                     last_to_first.push_async_callback(part.close)
             last_to_first.push_async_callback(self.trained.close)
+            last_to_first.callback(self.encoding.close)
             if self.keys:
                 last_to_first.push_async_callback(self.keys.close)
             last_to_first.push_async_callback(self.limits.close)
@@ -150,12 +154,14 @@ class Gateway:
             return False
         try:
             settings = await asyncio.to_thread(load, self._path)
+            encoders = await asyncio.to_thread(self.encoding.prepared, settings)
             new = Runtime(settings, self._standing, self.runtime)
         except ConfigError as error:
             log.error("configuration not reloaded, the old one stays: %s", error)
             self._count_reload(False)
             return False
         await self.trained.turn()
+        self.encoding.use(encoders)
         self._switch(new)
         if self._shared_dir:
             await asyncio.to_thread(_replace, self._shared_dir / LAST_GOOD, settings.text)

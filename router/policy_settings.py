@@ -10,7 +10,7 @@ from policies.learn.trained import FILE
 from router.budget_settings import Budget
 from router.comparator_settings import Use
 from router.gate.settings import gate_problems
-from router.trained.settings import training_problems
+from router.trained.settings import encoder_problems, training_problems
 
 if TYPE_CHECKING:
     from router.settings import Route
@@ -34,6 +34,7 @@ def policy_problems(
         for what in ("pace", "floor"):
             if getattr(policy.controls(), what) is not None:
                 yield f"policies.{name}.{what}: belongs to the policy of a route; here there is only a threshold"
+    yield from encoder_problems({name: (route.policy, route.encoder) for name, route in routes.items()}, models)
     yield from training_problems(
         {name: (route.policy, route.training) for name, route in routes.items()}, has_redis=has_redis
     )

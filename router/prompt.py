@@ -60,6 +60,16 @@ def query_of(request: Mapping[str, Any], *, needs: Collection[str], tenant: str,
     )
 
 
+def opening(said: Any) -> Any:
+    """The messages up to the first one of the user; of anything else all."""
+    if not isinstance(said, list):
+        return said
+    for number, message in enumerate(said):
+        if isinstance(message, dict) and message.get("role") == "user":
+            return said[: number + 1]
+    return said
+
+
 def _messages(said: Any) -> Iterator[Mapping[str, Any]]:
     for item in said if isinstance(said, list) else ():
         if isinstance(item, Mapping) and "role" in item:

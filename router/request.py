@@ -15,7 +15,7 @@ import msgspec
 from policies.query import Query
 from router.auth import Caller
 from router.errors import BadRequest
-from router.prompt import OUTPUT_LIMITS, TOOL_FIELDS, query_of
+from router.prompt import OUTPUT_LIMITS, TOOL_FIELDS, opening, query_of
 from router.texts import texts
 
 Endpoint = Literal["chat", "completions", "responses", "embeddings"]
@@ -144,10 +144,10 @@ class ClientRequest:
     def conversation(self) -> bytes:
         """The caller and the messages up to the first of the user (the prompt's start for completions)."""
         prompt = self.value(PROMPT_FIELD[self.endpoint])
-        opening = "\n".join(texts(_opening(prompt)))[:MAX_CONVERSATION_BYTES].encode("utf-8", "surrogatepass")
-        if not opening:  # token ids or images
-            opening = bytes(self.fields[PROMPT_FIELD[self.endpoint]])[:MAX_CONVERSATION_BYTES]
-        return b"%b\0%b" % (self.caller.tenant.encode(), opening)
+        said = "\n".join(texts(opening(prompt)))[:MAX_CONVERSATION_BYTES].encode("utf-8", "surrogatepass")
+        if not said:  # token ids or images
+            said = bytes(self.fields[PROMPT_FIELD[self.endpoint]])[:MAX_CONVERSATION_BYTES]
+        return b"%b\0%b" % (self.caller.tenant.encode(), said)
 
     def query(self, route: str) -> Query:
         """What an estimator looks at; decoded once."""
@@ -199,12 +199,3 @@ class ClientRequest:
             yield "logprobs"
         if bytes(fields.get("n", b"1")) not in (b"1", b"null") or "best_of" in fields:
             yield "n"
-
-
-def _opening(prompt: Any) -> Any:
-    if not isinstance(prompt, list):
-        return prompt
-    for number, message in enumerate(prompt):
-        if isinstance(message, dict) and message.get("role") == "user":
-            return prompt[: number + 1]
-    return prompt

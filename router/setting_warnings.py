@@ -37,11 +37,16 @@ def _idle_audits(config: Config) -> Iterator[str]:
 
 
 def _missing_programs(config: Config) -> Iterator[str]:
-    """Programs of comparators that are not there."""
-    for name, settings in config.comparators.items():
+    """Programs of comparators and checks that are not there."""
+    policies = {f"routes.{name}.policy": route.policy for name, route in config.routes.items()}
+    policies |= {f"policies.{name}": policy for name, policy in config.policies.items()}
+    users: dict[str, object] = {f"comparators.{name}": one for name, one in config.comparators.items()}
+    for path, policy in policies.items():
+        users |= {f"{path}.checks.{name}": check for name, check in policy.asks().checks.items()}
+    for path, settings in users.items():
         argv = getattr(settings, "argv", None) or getattr(settings, "test", None)
         if argv and shutil.which(argv[0]) is None:
-            yield f"comparators.{name}: there is no program '{argv[0]}' here"
+            yield f"{path}: there is no program '{argv[0]}' here"
 
 
 def _strangers_budgets(config: Config) -> list[str]:

@@ -35,7 +35,7 @@ from router.policy_settings import comparator_uses, policy_problems
 from router.price_settings import Prices
 from router.setting_errors import explain
 from router.setting_types import BaseUrl, Block, Name, RedisUrl, Seconds, ServerUrl
-from router.trained.settings import Training
+from router.trained.settings import EncoderSettings, Training
 from router.yaml_text import parse_mapping
 
 if TYPE_CHECKING:
@@ -184,6 +184,9 @@ class Route(Block):
     policy: AnyPolicy = FixedConfig(kind="fixed", model="teacher")
     audit: Audit = Audit()
     fallback: Fallback = Fallback()
+    encoder: EncoderSettings | None = Field(
+        default=None, description="vectors for the estimator: a call for every decision; train with it first"
+    )
     training: Training | None = Field(default=None, description="learn anew from the route's pairs now and then")
     sticky: StickySettings | None = Field(
         default=StickySettings(),

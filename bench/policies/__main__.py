@@ -30,12 +30,13 @@ from policies.judge.evaluate import Plan, out_of_fold
 from policies.judge.metrics import apgr, paired_apgr
 from policies.judge.rows import Row, Wanted
 from policies.judge.tables import read_table
-from policies.judge.trainers import TRAINERS, Progress, Rank
+from policies.judge.trainers import TRAINERS, Rank
 from policies.learn import linear
 from policies.learn.example import Example
 from policies.learn.extra import single_threaded
 from policies.learn.rows import Floats, Rows, Sparse
 from policies.learn.trained import Trained
+from policies.learn.trainers import Progress
 from policies.query import Query
 
 LENGTHS = (200, 1_000, 4_000, 16_000)

@@ -16,14 +16,20 @@ class FloorSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    alpha: float = Field(0.02, gt=0, lt=1, description="the loss per request, over all traffic, that is kept")
-    delta: float = Field(0.08, gt=0, lt=0.5, description="the probability with which it may be more")
-    window: int = Field(6_000, ge=100, description="requests that a calibration remembers")
-    audit_rate: float = Field(0.08, gt=0, le=1, description="share of requests audited while certified")
-    shadow_rate: float = Field(0.5, gt=0, le=1, description="share audited while calibrating and after an alarm")
-    max_audits: float = Field(0.1, gt=0, le=1, description="share audited over all, beyond the first calibration")
-    min_audits: int = Field(150, ge=20, description="audits that a new calibration takes")
-    stale_s: float = Field(60.0, gt=0, description="age from which a state, or the last audit, counts for nothing")
+    alpha: float = Field(default=0.02, gt=0, lt=1, description="the loss per request, over all traffic, that is kept")
+    delta: float = Field(default=0.06, gt=0, lt=0.5, description="the probability with which it may be more")
+    window: int = Field(default=6_000, ge=100, description="requests that a calibration remembers")
+    audit_rate: float = Field(default=0.085, gt=0, le=1, description="share of requests audited while certified")
+    shadow_rate: float = Field(
+        default=0.5, gt=0, le=1, description="share audited while calibrating and after an alarm"
+    )
+    max_audits: float = Field(
+        default=0.1, gt=0, le=1, description="share audited over all, beyond the first calibration"
+    )
+    min_audits: int = Field(default=150, ge=20, description="audits that a new calibration takes")
+    stale_s: float = Field(
+        default=60.0, gt=0, description="age from which a state, or the last audit, counts for nothing"
+    )
 
     @model_validator(mode="after")
     def _audits_fit(self) -> FloorSettings:

@@ -19,6 +19,8 @@ PENALTIES = (1000.0, 300.0, 100.0, 30.0)
 SPARSE_SCALE = 16.0
 """Prior deviation of an identity's weight, and of a text's words together, relative to a weight of the structure."""
 
+SMALLEST_SHARE = 0.01  # of a setting in the average
+
 GROWTH = trees.Growth(rounds=80, rate=0.03, leaves=8, depth=3, leaf_rows=30, ridge=20.0)
 ROUNDS = (0, 20, 40, 80)
 
@@ -34,60 +36,94 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A fitted head; `held_out` (n,) are its out-of-fold logits. `forest` is None where trees gain nothing."""
+    """A fitted head. `held_out` (n,) are its out-of-fold logits. `forest` is None where trees do not pay."""
 
-    columns: str
     linear: linear.Linear
     forest: trees.Forest | None
     held_out: Floats
     tried: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """One set of columns with one penalty (its place in `PENALTIES`), held out."""
+
+    columns: str
+    place: int
+    logits: Floats
+    log_loss: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.columns} {PENALTIES[self.place]:g}"
+
+
 def fit(data: Data, target: Floats, *, grow: bool, seed: int) -> Head:
     """The head for one target in [0, 1], shape (n,)."""
-    paths = {name: _held_out_path(rows, target, data) for name, rows in data.choices.items()}
-    name, place = min(
-        ((name, place) for name, (_, losses) in paths.items() for place in range(len(losses))),
-        key=lambda choice: paths[choice[0]][1][choice[1]],
-    )
-    rows = data.choices[name]
-    logits = paths[name][0][place]
-    fitted = linear.path(rows, target, data.weight, PENALTIES[: place + 1], SPARSE_SCALE)[-1]
+    settings = [each for name, rows in data.choices.items() for each in _held_out_path(name, rows, target, data)]
+    shares = _shares(settings, calibrate.effective_count(data.weight))
+    best = min(settings, key=lambda setting: setting.log_loss)
+    held_out = np.sum([share * setting.logits for setting, share in shares], axis=0)
     tried: dict[str, Any] = {
-        "linear": {
-            f"{each} {penalty:g}": loss for each, (_, losses) in paths.items() for penalty, loss in _named(losses)
-        },
-        "chosen": f"{name} {PENALTIES[place]:g}",
+        "linear": {setting.name: setting.log_loss for setting in settings},
+        "chosen": best.name,
+        "shares": {setting.name: share for setting, share in shares},
     }
+    fitted = _average(data, target, shares)
     if not grow:
-        return Head(name, fitted, None, logits, tried)
-    starts = _held_out_twice(rows, target, data, PENALTIES[place])
-    forest, logits, rounds = _residual(rows.dense, target, data, logits, starts, seed)
+        return Head(fitted, None, held_out, tried)
+    rows = data.choices[best.columns]
+    starts = _held_out_twice(rows, target, data, PENALTIES[best.place])
+    forest, held_out, rounds = _residual(rows.dense, target, data, held_out, starts, seed)
     tried |= {"rounds": rounds, "trees": 0 if forest is None else len(forest.roots)}
-    return Head(name, fitted, forest, logits, tried)
+    return Head(fitted, forest, held_out, tried)
 
 
-def _named(losses: Sequence[float]) -> list[tuple[float, float]]:
-    return list(zip(PENALTIES, losses, strict=False))
+def _shares(settings: Sequence[_Setting], count: float) -> list[tuple[_Setting, float]]:
+    """How much each setting counts: in proportion to the likelihood of the held-out examples under it.
+
+    Pseudo-BMA (Yao et al. 2018, Bayesian Analysis 13(3), section 3.4): with many examples the best setting alone; with
+    few, among which the log-loss hardly tells, the average of all that are about as good.
+    """
+    losses = np.array([setting.log_loss for setting in settings])
+    share = np.exp(-count * (losses - losses.min()))
+    share[share < SMALLEST_SHARE * share.sum()] = 0.0
+    return [(setting, float(part)) for setting, part in zip(settings, share / share.sum(), strict=True) if part > 0]
 
 
-def _held_out_path(rows: Rows, target: Floats, data: Data) -> tuple[list[Floats], list[float]]:
-    """Out-of-fold logits for falling penalties and their log-loss, up to where it has risen clearly."""
+def _average(data: Data, target: Floats, shares: Sequence[tuple[_Setting, float]]) -> linear.Linear:
+    """The settings fitted to all examples, averaged: the logits are linear, so that one model says the same."""
+    parts: list[tuple[float, linear.Linear]] = []
+    for name, rows in data.choices.items():
+        mine = {setting.place: share for setting, share in shares if setting.columns == name}
+        path = linear.Path(rows, target, data.weight, SPARSE_SCALE)
+        for place in range(max(mine, default=-1) + 1):
+            fitted = path.next(PENALTIES[place])
+            if place in mine:
+                parts.append((mine[place], fitted))
+    return linear.Linear(
+        bias=sum(share * each.bias for share, each in parts),
+        dense=np.sum([share * each.dense for share, each in parts], axis=0),
+        table=np.sum([share * each.table for share, each in parts if each.table is not None], axis=0),
+    )
+
+
+def _held_out_path(name: str, rows: Rows, target: Floats, data: Data) -> list[_Setting]:
+    """The settings with falling penalties, up to where the log-loss has risen."""
     paths = [
         (left_out, linear.Path(rows.take(kept), target[kept], data.weight[kept], SPARSE_SCALE), rows.take(left_out))
         for kept, left_out in folds.splits(data.fold)
     ]
-    logits: list[Floats] = []
-    losses: list[float] = []
-    for penalty in PENALTIES:
-        out = np.empty(len(target))
+    settings: list[_Setting] = []
+    for place, penalty in enumerate(PENALTIES):
+        logits = np.empty(len(target))
         for left_out, path, held_out in paths:
-            out[left_out] = path.next(penalty).logits(held_out)
-        logits.append(out)
-        losses.append(calibrate.log_loss(linear.sigmoid(out), target, data.weight))
-        if losses[-1] > min(losses):
+            logits[left_out] = path.next(penalty).logits(held_out)
+        loss = calibrate.log_loss(linear.sigmoid(logits), target, data.weight)
+        settings.append(_Setting(name, place, logits, loss))
+        if loss > min(setting.log_loss for setting in settings):
             break
-    return logits, losses
+    return settings
 
 
 def _held_out_twice(rows: Rows, target: Floats, data: Data, penalty: float) -> Floats:
@@ -109,6 +145,7 @@ def _residual(
     """Trees that begin from the out-of-fold logits of the logistic model; the logits of both; each size's log-loss.
 
     `starts` are `_held_out_twice`, so that what a fold's labels taught never reaches the trees that are judged on it.
+    They pay when they lower the log-loss by more than the standard error of that difference.
     """
     out = np.tile(start, (len(ROUNDS), 1))
     for index, (kept, left_out) in enumerate(folds.splits(data.fold)):
@@ -116,10 +153,11 @@ def _residual(
         grown = trees.grow(dense[kept], target[kept], data.weight[kept], GROWTH, seed=seed, start=begin)
         for place, rounds in enumerate(ROUNDS):
             out[place, left_out] += grown.first(rounds).logits(dense[left_out])
-    losses = [calibrate.log_loss(linear.sigmoid(each), target, data.weight) for each in out]
-    best = int(np.argmin(losses))
-    table = {str(rounds): loss for rounds, loss in zip(ROUNDS, losses, strict=True)}
-    if not ROUNDS[best]:
+    losses = [calibrate.pointwise_log_loss(linear.sigmoid(each), target) for each in out]
+    means = [float(np.average(each, weights=data.weight)) for each in losses]
+    best = int(np.argmin(means))
+    table = {str(rounds): mean for rounds, mean in zip(ROUNDS, means, strict=True)}
+    if means[0] - means[best] <= calibrate.standard_error(losses[0] - losses[best], data.weight):
         return None, start, table
     grown = trees.grow(dense, target, data.weight, GROWTH, seed=seed, start=start)
     return grown.first(ROUNDS[best]), out[best], table

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -59,44 +58,47 @@ class DifficultyModel:
         object.__setattr__(self, "version", self.content().version)
         self._level.update({column: place for place, column in enumerate(self.levels.tolist())})
 
-    def score(self, query: Query, answer: StudentAnswer | None = None, *, vector: Floats | None = None) -> Score:
+    def score(self, query: Query, answer: StudentAnswer | None = None) -> Score:
         """The expected loss of one request and how unlike the training data it is; `answer` is not looked at.
 
-        `vector` is the encoder's of the last user turn; not needed by a model without an encoder.
+        A model with an encoder uses the query's vector of that encoder, where it has one.
         """
         found = features.extract(query)
-        return Score(self._loss(self._chances(found, vector)), self._novelty(found))
+        return Score(self._loss(self._chances(query, found)), self._novelty(found))
 
-    def losses(self, queries: Sequence[Query], vectors: Floats | None = None) -> Floats:
-        """The expected loss of each request, shape (n,); `vectors` (n, dimension) as in `score`."""
-        return np.array([self._loss(chances) for chances in self.probabilities(queries, vectors).tolist()])
+    def losses(self, queries: Sequence[Query]) -> Floats:
+        """The expected loss of each request, shape (n,)."""
+        return np.array([self._loss(chances) for chances in self.probabilities(queries).tolist()])
 
-    def rank(self, queries: Sequence[Query], vectors: Floats | None = None) -> Floats:
+    def rank(self, queries: Sequence[Query]) -> Floats:
         """What the teacher is worth more than the student, shape (n,); for ordering only."""
-        chances = self.probabilities(queries, vectors)
+        chances = self.probabilities(queries)
         return chances[:, 0] - chances[:, 1] if len(self.heads) == 2 else chances[:, 0]
 
     def novelty(self, queries: Sequence[Query]) -> Floats:
         """How unlike the training data each request is, in [0, 1], shape (n,)."""
         return np.array([self._novelty(features.extract(query)) for query in queries])
 
-    def probabilities(self, queries: Sequence[Query], vectors: Floats | None = None) -> Floats:
+    def probabilities(self, queries: Sequence[Query]) -> Floats:
         """Each head's probability, shape (n, k)."""
-        each: Iterable[Floats | None] = repeat(None) if vectors is None else vectors
-        chances = [self._chances(features.extract(query), vector) for query, vector in zip(queries, each, strict=False)]
+        chances = [self._chances(query, features.extract(query)) for query in queries]
         return np.array(chances).reshape(len(queries), len(self.heads))
 
-    def _chances(self, found: features.Features, vector: Floats | None) -> list[float]:
-        return [sigmoid_of(logit) for logit in self._logits(found, vector).tolist()]
+    def _chances(self, query: Query, found: features.Features) -> list[float]:
+        dense = np.concatenate((found.dense, self._vector(query))) if len(self.centre) else found.dense
+        return [sigmoid_of(logit) for logit in self._logits(found, dense).tolist()]
+
+    def _vector(self, query: Query) -> Floats:
+        vector = query.vector
+        if vector is None or vector.encoder != self.encoder or len(vector.values) != len(self.centre):
+            return self.centre
+        return np.array(vector.values)
 
     def _loss(self, chances: Sequence[float]) -> float:
         raw = chances[0] * (1.0 - chances[1]) if len(chances) == 2 else chances[0]
         return min(max(self.calibrator.one(raw), 0.0), 1.0)
 
-    def _logits(self, found: features.Features, vector: Floats | None) -> Floats:
-        dense = found.dense
-        if len(self.centre):
-            dense = np.concatenate((dense, self.centre if vector is None else vector))
+    def _logits(self, found: features.Features, dense: Floats) -> Floats:
         bounded = np.minimum(np.maximum(dense, self.low), self.high)
         logits = self.bias + bounded @ self.dense + found.values @ self.table[found.columns]
         for column in found.columns[found.words :].tolist():

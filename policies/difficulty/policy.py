@@ -40,7 +40,10 @@ class Difficulty:
         trained = self.slot.current
         if trained is None:
             return self.untrained
-        score = trained.score(request.query(live.route))
+        query = request.query(live.route)
+        if self.slot.encode is not None:
+            query = replace(query, vector=await self.slot.encode(query.encoded))
+        score = trained.score(query)
         choice = choose(
             score.loss,
             live.extra_cost_usd(request),

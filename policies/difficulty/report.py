@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,10 +52,11 @@ def report(
 def _head(examples: Sequence[Example], head: Head, name: str, weight: Floats) -> dict[str, Any]:
     target = np.array([getattr(example, name) for example in examples], dtype=np.float64)
     chance = sigmoid(head.held_out)
+    auc = calibrate.auc(chance, target, weight)
     return {
         "mean": float(np.average(target, weights=weight)),
         "log_loss": calibrate.log_loss(chance, target, weight),
-        "auc": calibrate.auc(chance, target, weight),
+        "auc": None if math.isnan(auc) else auc,
         **head.tried,
     }
 

@@ -41,7 +41,7 @@ def train(
     """A `DifficultyModel` of the examples.
 
     `trees`: whether trees may be grown on what the logistic model leaves over; None: from `FEW` examples on.
-    `encoder`: its vectors of the last user turns become dense columns; the model then needs them to score.
+    `encoder`: its vectors of the last user turns become dense columns; queries should then carry theirs.
     Raises TooFewLabels, and TrainingNotInstalled without the extra `learn`.
     """
     with single_threaded():
@@ -53,14 +53,15 @@ def _train(
 ) -> DifficultyModel:
     harm = np.array([example.harm for example in examples], dtype=np.float64)
     weight = np.array([example.weight for example in examples], dtype=np.float64)
-    check(harm)
+    groups = [example.group for example in examples]
+    check(harm, groups)
     tell("features", 0.0)
     found = [features.extract(example.query) for example in examples]
-    vectors = encoded(encoder, [example.query.last or example.query.whole for example in examples])
+    vectors = encoded(encoder, [example.query.encoded for example in examples])
     names, targets = _targets(examples)
     several = levels.choose(found, np.array([each.dense for each in found]), heads.SPARSE_SCALE)
     strata = list(map(tuple, (targets > 0.5).tolist()))
-    fold = folds.assign([example.group for example in examples], strata, FOLDS, seed)
+    fold = folds.assign(groups, strata, FOLDS, seed)
     data = heads.Data(_choices(found, vectors, several), weight, fold)
     fitted = []
     for place, name in enumerate(names):
@@ -85,14 +86,20 @@ def _train(
     )
 
 
-def check(harm: Floats) -> None:
-    """TooFewLabels unless there are enough examples with and without harm."""
-    harmful = int((harm > 0.5).sum())
+def check(harm: Floats, groups: Sequence[str] | None = None) -> None:
+    """TooFewLabels unless there are enough examples with and without harm, and, where given, groups to fold."""
+    harmful = float(harm.sum())
     fewest = min(harmful, len(harm) - harmful)
     if len(harm) < MIN_EXAMPLES or fewest < MIN_OF_A_CLASS:
         raise TooFewLabels(
             f"training needs at least {MIN_EXAMPLES} judged requests, {MIN_OF_A_CLASS} of them with harm and "
-            f"{MIN_OF_A_CLASS} without; there are {len(harm)}, {harmful} with harm: collect more audited pairs"
+            f"{MIN_OF_A_CLASS} without; there are {len(harm)}, {harmful:.4g} with harm: collect more audited pairs"
+        )
+    count = len({group or place for place, group in enumerate(groups or ())})
+    if groups is not None and count < FOLDS:
+        raise TooFewLabels(
+            f"training needs judged requests of at least {FOLDS} conversations, there are {count}: "
+            "collect audited pairs of more conversations"
         )
 
 

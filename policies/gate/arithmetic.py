@@ -51,7 +51,7 @@ class Equation(NamedTuple):
     """Two neighbouring sides of a chain. `operands`: the numbers of the left side. `mark`: from a calculator mark.
 
     `error`: 0 where the right side is the left's value, or its rounding to the digits written; else the relative
-    difference. `worded`: units or other words stood between the numbers. `start`: the offset in the text.
+    difference. `worded`: units or other words stood between the numbers. `start`: where its clause or mark starts.
     """
 
     left: float

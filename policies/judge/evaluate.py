@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from policies.bounds import Floats
 from policies.judge.rows import Row, TableError
-from policies.judge.trainers import Fit, Progress
+from policies.judge.trainers import Fit
 from policies.learn.folds import assign, splits
+from policies.learn.trainers import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Protocol
 
 from policies.bounds import Floats
 from policies.gate.answer import StudentAnswer
 from policies.judge.rows import Row, TableError
 from policies.learn.example import Example
-from policies.learn.extra import scipy_optimize, single_threaded
+from policies.learn.trainers import Progress, train
 
-Progress = Callable[[str, float], None]
 Rank = Callable[[Sequence[Row]], Floats]
 
 
@@ -25,20 +23,18 @@ class Fit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """`module` has `train(examples, *, seed, progress)`, which gives a trained policy with `rank`.
+    """Of a kind of `policies.learn.trainers`, whose trained policies have `rank`.
 
     `rank` takes queries; where the policy looks at `answers`, the student's too, which is then asked about every
     request.
     """
 
-    module: str
+    kind: str
     answers: bool = False
 
     def fit(self, examples: Sequence[Example], *, seed: int, progress: Progress | None) -> Rank:
-        """On one core. Raises what `train` raises: TooFewLabels, TrainingNotInstalled."""
-        scipy_optimize()  # before the limit, which is set on libraries that are loaded
-        with single_threaded():
-            trained: Any = import_module(self.module).train(examples, seed=seed, progress=progress)
+        """Raises TooFewLabels, TrainingNotInstalled."""
+        trained: Any = train(self.kind, examples, seed=seed, progress=progress)
 
         def rank(rows: Sequence[Row]) -> Floats:
             answers = ([_answer(row) for row in rows],) if self.answers else ()
@@ -56,6 +52,6 @@ def _answer(row: Row) -> StudentAnswer:
 
 
 TRAINERS: dict[str, Trainer] = {
-    "difficulty": Trainer("policies.difficulty.train"),
-    "cascade": Trainer("policies.gate.train", answers=True),
+    "difficulty": Trainer("difficulty"),
+    "cascade": Trainer("cascade", answers=True),
 }

@@ -94,13 +94,14 @@ def choose(
     best: Kind = "none"
     for kind in KINDS[1:]:
         gain = losses[best] - losses[kind]
-        if np.average(gain, weights=weight) > _standard_error(gain, weight):
+        if np.average(gain, weights=weight) > standard_error(gain, weight):
             best = kind
     table = {kind: float(np.average(loss, weights=weight)) for kind, loss in losses.items()}
     return fit(probability, target, weight, best), table
 
 
-def _standard_error(values: Floats, weight: Floats) -> float:
+def standard_error(values: Floats, weight: Floats) -> float:
+    """Of the weighted mean of independent values, shape (n,), the weights taken as given."""
     share = weight / weight.sum()
     spread = values - share @ values
     return float(np.sqrt(np.square(share) @ np.square(spread)))

@@ -1,7 +1,7 @@
 """What a text encoder is to training: off by default, and never called by a policy itself.
 
-Whoever serves a policy that was trained with an encoder fetches the embedding (an HTTP endpoint, a local model) and
-passes it to `score`. Without it the mean of the training embeddings stands, which says nothing of the request.
+Whoever serves a policy that was trained with an encoder fetches the vector (an HTTP endpoint, a local model) and puts
+it into the query. Without it the mean of the training vectors stands, which says nothing of the request.
 """
 
 from __future__ import annotations

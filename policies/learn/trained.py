@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from policies.gate.answer import StudentAnswer
-from policies.query import Query
+from policies.query import Query, Vector
 
 if TYPE_CHECKING:
     from policies.learn.artifact import CalibrationSet
@@ -47,14 +47,21 @@ class Trained(Protocol):
         """The expected loss of one request; `answer` is what a gate looks at and a difficulty estimator ignores."""
 
 
-class Slot:
-    """Holds the version in force. Readers take `current` once per decision; None: nothing has been promoted yet."""
+Encode = Callable[[str], Awaitable[Vector | None]]
 
-    __slots__ = ("current", "name")
+
+class Slot:
+    """Holds the version in force. Readers take `current` once per decision; None: nothing has been promoted yet.
+
+    `encode`: gives a text's vector, or None where it does not come in time; None without an encoder.
+    """
+
+    __slots__ = ("current", "encode", "name")
 
     def __init__(self, name: str, current: Trained | None = None) -> None:
         self.name = name
         self.current = current
+        self.encode: Encode | None = None
 
 
 class Slots:

@@ -33,10 +33,12 @@ class Figure:
 
 
 def share(value: float, variance: float, effective: float, delta: float, largest: float = 1.0) -> Figure:
-    """A mean of values in [0, `largest`]; `variance` is the mean's own. Below one effective draw: [0, `largest`]."""
-    if largest <= 0:
-        return Figure(0.0, 0.0, 0.0)
+    """A mean of values in [0, `largest`], which is positive; `variance` is the mean's own.
+
+    A doubly robust mean may lie a little outside, and is moved to the edge. Below one effective draw: [0, `largest`].
+    """
     part = min(max(value / largest, 0.0), 1.0)
+    value = part * largest
     worth = effective
     if 0 < part < 1 and variance > 0:
         worth = min(effective, part * (1 - part) * largest**2 / variance)

@@ -14,15 +14,17 @@ from rich.table import Table
 
 from policies.learn import artifact
 from policies.learn.trained import Trained
-from router.cli.progress import Tell, progress_bar
+from policies.learn.trainers import MODULES, Progress
+from router.cli.progress import progress_bar
 from router.errors import ConfigError
 from router.settings import Settings, load
 from router.trained import files, report
 from router.trained.blocking import with_store
+from router.trained.encoders import EncodingFailed, encoder_of
 from router.trained.record import VersionRecord, record_of
 from router.trained.sources import Material, read_material
 from router.trained.store import Stored, TrainedStore
-from router.trained.train import KINDS, options_for, train
+from router.trained.train import options_for, train
 
 COLUMNS = ("name", "version", "trained", "by", "examples", "log-loss", "AUC", "state")
 UNBOUNDED = 100_000  # columns of a file or a pipe: more than any table has
@@ -141,8 +143,8 @@ def _require_possible(
     report_path: Path | None,
 ) -> None:
     """Before the work: whatever would make it worth nothing afterwards. Raises ConfigError."""
-    if kind not in KINDS:
-        raise ConfigError(f"--kind {kind}: unknown; known: {', '.join(KINDS)}")
+    if kind not in MODULES:
+        raise ConfigError(f"--kind {kind}: unknown; known: {', '.join(MODULES)}")
     if not sources:
         raise ConfigError("--from: nothing to learn from; expected redis, an archive or a file; repeatable")
     stores = settings is not None and settings.config.redis is not None
@@ -158,12 +160,15 @@ def _require_possible(
         report.require_form(report_path)
 
 
-def _trained(settings: Settings | None, kind: str, material: Material, route: str, seed: int, tell: Tell) -> Trained:
+def _trained(
+    settings: Settings | None, kind: str, material: Material, route: str, seed: int, tell: Progress
+) -> Trained:
     configured = settings.config.routes.get(route) if settings else None
-    options = options_for(configured.policy if configured else None, kind)
+    encoder = encoder_of(settings, route) if settings else None
+    options = options_for(configured.policy if configured else None, kind, encoder)
     try:
         return train(kind, material.examples, seed=seed, progress=tell, options=options)
-    except ImportError as error:
+    except (ImportError, EncodingFailed) as error:
         raise ConfigError(str(error)) from error
 
 

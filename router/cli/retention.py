@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from policies.retention import Figures, Rate, Sums, figures, pairs_needed
+from router.control.show import read_states, state_text
 from router.errors import ConfigError
 from router.evidence.redis import Unreachable, connect_blocking
 from router.evidence.retention import ALL, SLICES, add_up, day_key, decoded, window
@@ -46,14 +49,20 @@ def run_retention(config_path: Path, route: str | None, *, as_json: bool) -> str
     settings = load(config_path, upstream_keys=False)
     if route is not None and route not in settings.config.routes:
         raise ConfigError(f"unknown route '{route}'; known: {', '.join(settings.config.routes)}")
-    students = [student for student in read(settings, time.time()) if route in (None, student.route)]
+    now_s = time.time()
+    students = [student for student in read(settings, now_s) if route in (None, student.route)]
+    states = read_states(settings, route)
     if as_json:
-        return json.dumps(
-            {"window_days": settings.config.retention.window_days, "students": [_data(s) for s in students]}, indent=2
-        )
-    if not students:
+        shown = {
+            "window_days": settings.config.retention.window_days,
+            "students": [_data(student) for student in students],
+            "controllers": {name: msgspec.to_builtins(state) for name, state in states.items()},
+        }
+        return json.dumps(shown, indent=2)
+    if not students and not states:
         return "No request has been counted yet."
-    return "\n\n".join(_text(student, settings) for student in students)
+    controllers = (state_text(name, state, now_s) for name, state in states.items())
+    return "\n\n".join([*(_text(student, settings) for student in students), *controllers])
 
 
 def read(settings: Settings, now_s: float) -> list[Student]:

@@ -21,6 +21,8 @@ WORDS = {
     "cascade": "The student's answer passed the gate: P(wrong) was below the threshold.",
     "escalated": "The student's answer did not pass the gate, so the teacher was asked.",
     "shadow": "A background call; no client waited for it.",
+    "floor": "The certified floor gives everything to the teacher for now; the student is watched in the background.",
+    "escalated:check": "The student's answer failed one of the user's own checks, so the teacher was asked.",
     "difficulty:untrained": "Nothing is trained for this route yet; promote a version with `policy promote`.",
 }
 WORDS_OF_SCORES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from router.auth import Caller
 from router.errors import RouterError
@@ -104,15 +105,20 @@ def teacher_only_nano(trace: Trace) -> int:
     route, charges = trace.route, trace.bill.charges
     if route is None or not charges or trace.outcome in ("rejected", "failed"):
         return 0
-    answered = trace.served.charge if trace.served else charges[-1]
+    answered = trace.served.charge if trace.served else _last_answer(charges)
     own = answered.model == route.teacher.name
     prices = answered.prices if own else route.teacher.prices_at(trace.wall)
     return prices.cost(answered.usage)
 
 
+def _last_answer(charges: Sequence[Charge]) -> Charge:
+    """Of calls for the answer itself, not for a gate's questions."""
+    return next((charge for charge in reversed(charges) if charge.origin != "gate"), charges[-1])
+
+
 def _basis(trace: Trace) -> Basis:
     """Whose usage `teacher_only_nano` priced: the teacher's own, or the student's in its place."""
-    model = trace.served.model.name if trace.served else trace.bill.charges[-1].model
+    model = trace.served.model.name if trace.served else _last_answer(trace.bill.charges).model
     return "measured" if trace.route and model == trace.route.teacher.name else "estimated"
 
 

@@ -27,8 +27,6 @@ from router.ledger.pricing import NANO_PER_USD, Usage, price_list
 from router.record.row import DecisionRow
 from router.request import ClientRequest, Endpoint, parse_fields
 
-ASKED_BY_GATES = ("agreement", "checks")
-
 
 class NotLogged(NoSupport):
     """The policy looks at something that the log does not keep."""
@@ -184,14 +182,10 @@ def request_of(record: PairRecord) -> LoggedRequest:
 
 
 def require_replayable(config: PolicyConfig, *, tuned: bool) -> None:
-    """Raises NoSupport for a policy whose decisions need calls that the log did not make, or a controller that moves.
+    """Raises NoSupport for a policy that only a controller decides, as controllers stand still.
 
     `tuned`: its threshold is about to be chosen.
     """
-    block = config.model_dump(mode="json")
-    for asked in ASKED_BY_GATES:
-        if block.get(asked):
-            raise NoSupport(f"`{asked}` needs calls that were not made when the log was written; leave it out")
     controls = config.controls()
     moving = [name for name in ("pace", "floor") if getattr(controls, name) is not None]
     if moving and controls.threshold is None and not tuned:
@@ -210,8 +204,13 @@ def notes_on(config: PolicyConfig) -> Iterator[str]:
 
 
 def _seen(answer: ArmAnswer, gate: Gate) -> StudentAnswer:
-    """What the gate sees of the answer. Raises NoSupport where the log holds signals of another part of it."""
+    """What the gate sees of the answer. Raises NoSupport where the log does not hold that."""
     needs = gate.needs
+    if gate.asks:
+        raise NoSupport(
+            "the gate asks for more than the answer (`agreement`, `checks`), and nobody asked when the log was "
+            "written; leave that out"
+        )
     partial = needs.sentence or needs.tokens not in (0, SCORE_TOKENS)
     if partial and answer.tokens.output > min(needs.tokens, SCORE_TOKENS):
         raise NoSupport(

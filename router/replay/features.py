@@ -48,5 +48,5 @@ def _answered(row: DecisionRow) -> list[float]:
         float(row.s is not None),
         score or 0.0,
         p_wrong or 0.0,
-        float(row.r == "escalated"),
+        float(row.r.partition(":")[0] == "escalated"),
     ]

@@ -114,7 +114,7 @@ def happened(record: PairRecord, request: Logged) -> Outcome:
     """What became of it; an expectation where the logged policy drew its arm."""
     if record.reason.startswith(FALLBACK):
         return replace(request, student_failed=True, rescued=record.served == "teacher").routed(0.0)
-    if record.reason == "escalated":
+    if record.reason.partition(":")[0] == "escalated":
         return request.escalated(request.student_cost_usd)
     return request.routed(record.teacher_probability)
 

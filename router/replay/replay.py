@@ -216,6 +216,8 @@ def _counted(*parts: Mapping[str, int]) -> dict[str, int]:
 def _notes(config: Route, log: Log, rows: Sequence[DecisionRow]) -> Iterator[str]:
     if config.mode == "observe":
         yield "the route is in mode observe: the figures are those of its policy in mode route"
+    if log.pairs and not any(pair.verdict.same for pair in log.pairs):
+        yield "every pair is a disagreement: without the agreements beside them a loss looks larger than it is"
     seen = {pair.id for pair in log.pairs}
     drawn = [row.id for row in rows if row.au]
     missing = sum(name not in seen for name in drawn)

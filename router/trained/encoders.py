@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -18,6 +19,8 @@ import numpy as np
 
 from policies.bounds import Floats
 from policies.learn.encoder import Encoder
+from policies.learn.example import Example
+from policies.query import Vector
 from router.errors import ConfigError
 from router.settings import Settings
 from router.trained.settings import EmbeddingsSettings, EncoderSettings, OnnxSettings
@@ -25,6 +28,23 @@ from router.trained.settings import EmbeddingsSettings, EncoderSettings, OnnxSet
 BATCH = 64
 CALL_S = 30.0  # for a batch; a decision waits for its one text as long as its `timeout_s` says
 SHOWN_BYTES = 200
+
+
+def encoder_of(settings: Settings, route: str) -> Encoder | None:
+    """The encoder of a route; None where it has none. Raises ConfigError."""
+    configured = settings.config.routes.get(route)
+    return encoder(configured.encoder, settings) if configured and configured.encoder else None
+
+
+def with_vectors(examples: Sequence[Example], encoder: Encoder | None) -> list[Example]:
+    """The examples as an estimator sees them that was trained with the encoder. Raises EncodingFailed."""
+    if encoder is None:
+        return list(examples)
+    vectors = encoder.encode([example.query.encoded for example in examples]).tolist()
+    return [
+        replace(example, query=replace(example.query, vector=Vector(encoder.name, tuple(vector))))
+        for example, vector in zip(examples, vectors, strict=True)
+    ]
 
 
 class EncodingFailed(Exception):

@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
 from policies.learn.example import Example
 from router.evidence.records import PairRecord
 from router.evidence.triage import UNDECIDED
 from router.gate.seen import recorded
 from router.lossmap.outcome import is_loss
-from router.prompt import query_of
+from router.prompt import opening, query_of
 from router.settings import Settings
 from router.texts import texts
 from router.upstream.model import model_version
@@ -116,17 +115,8 @@ def example_of(pair: PairRecord) -> Example:
 def conversation_of(pair: PairRecord) -> str:
     """Hex digits over the tenant and what was said up to the first message of the user: equal for all turns."""
     said = pair.request.get("messages") or pair.request.get("prompt") or pair.request.get("input")
-    opening = "\n".join(texts(_opening(said)))[:OPENING_CHARACTERS] or pair.id
-    return blake2b(f"{pair.tenant}\0{opening}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def _opening(said: Any) -> Any:
-    if not isinstance(said, list):
-        return said
-    for number, message in enumerate(said):
-        if isinstance(message, dict) and message.get("role") == "user":
-            return said[: number + 1]
-    return said
+    first = "\n".join(texts(opening(said)))[:OPENING_CHARACTERS] or pair.id
+    return blake2b(f"{pair.tenant}\0{first}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _unseen(pair: PairRecord, kind: str) -> str | None:

@@ -6,12 +6,10 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
 from policies.bounds import Floats
 from policies.learn.encoder import Encoder
+from policies.query import Vector
 from router.trained.encoders import EncodingFailed
-from router.trained.metrics import TrainedMetrics
 
 log = logging.getLogger("distill_router.trained")
 
@@ -19,41 +17,32 @@ AT_ONCE = 8
 
 
 class LiveEncoder:
-    """Of one route. More than `AT_ONCE` at a time do not wait in a queue: they are decided without a vector."""
+    """More than `AT_ONCE` at a time do not wait in a queue: they are decided without a vector."""
 
-    def __init__(self, route: str, encoder: Encoder, timeout_s: float, metrics: TrainedMetrics) -> None:
-        self._route = route
+    def __init__(self, encoder: Encoder, timeout_s: float) -> None:
         self._encoder = encoder
         self._timeout_s = timeout_s
-        self._metrics = metrics
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=f"encoder of {route}")
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="encoder")
         self._running = 0
         self._told = False
-        metrics.encodes(route)
 
-    @property
-    def name(self) -> str:
-        """Of the encoder: a policy that was trained with another one has no use for these vectors."""
-        return self._encoder.name
-
-    async def vector(self, text: str) -> Floats | None:
-        """Shape (dimension,); None where it does not come in time."""
+    async def vector(self, text: str) -> Vector | None:
+        """None where it does not come in time."""
         if self._running >= AT_ONCE:
-            self._without("busy", "too many at a time")
+            self._tell(f"more than {AT_ONCE} requests at a time wait for it")
             return None
         try:
             async with asyncio.timeout(self._timeout_s):
                 # Shielded: a call that is late ends by itself, and holds its place until then.
                 vectors = await asyncio.shield(self._begin(text))
         except TimeoutError:
-            self._without("late", f"not there within {self._timeout_s:g} s")
+            self._tell(f"no vector within {self._timeout_s:g} s")
             return None
         except EncodingFailed as error:
-            self._without("failed", str(error))
+            self._tell(str(error))
             return None
-        self._metrics.vectors.labels(self._route, "ok").inc()
         self._told = False
-        return np.asarray(vectors[0])
+        return Vector(self._encoder.name, tuple(vectors[0].tolist()))
 
     def close(self) -> None:
         """Does not wait for calls that run."""
@@ -70,8 +59,7 @@ class LiveEncoder:
         if not call.cancelled():
             call.exception()  # looked at, whether or not somebody still waits for it
 
-    def _without(self, result: str, why: str) -> None:
-        self._metrics.vectors.labels(self._route, result).inc()
+    def _tell(self, why: str) -> None:
         if not self._told:
             self._told = True
-            log.warning("encoder of route %s: %s; decisions are made without it until it answers", self._route, why)
+            log.warning("encoder %s: %s; decisions are made without it until it answers", self._encoder.name, why)

@@ -7,7 +7,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from router.record.metrics import PREFIX
 
 LOADS = ("loaded", "bad")
-VECTORS = ("ok", "late", "failed", "busy")
 TRAININGS = ("promoted", "candidate", "too_few", "failed")
 
 
@@ -34,17 +33,6 @@ class TrainedMetrics:
             ("policy", "result"),
             registry=registry,
         )
-
-        self.vectors = Counter(
-            PREFIX + "encoder_vectors",
-            "Vectors that decisions asked an encoder for; without one they are made on the other features.",
-            ("route", "result"),
-            registry=registry,
-        )
-
-    def encodes(self, route: str) -> None:
-        for result in VECTORS:
-            self.vectors.labels(route, result)
 
     def follows(self, policy: str) -> None:
         """Start the counters at zero, so that their first increment is not missed."""

@@ -22,6 +22,7 @@ from router.errors import Conflict, NotFound
 from router.evidence.archive.source import sources
 from router.settings import Settings
 from router.trained.blocking import with_store
+from router.trained.encoders import encoder_of, with_vectors
 from router.trained.examples import Collected, collect, served_on
 from router.trained.job import Outcome
 from router.trained.record import record_of
@@ -60,8 +61,10 @@ def retrain(settings: Settings, route: str, kind: str, training: Training) -> Ou
     learned, newest = divided(collected.examples, rival.until)
     if len(newest) < training.trial_pairs:
         return Outcome("too_few", f"{len(newest)} newer pairs of the {training.trial_pairs} that a trial needs")
+    encoder = encoder_of(settings, route)
+    newest = with_vectors(newest, encoder)
     try:
-        trained = train(kind, learned, options=options_for(settings.config.routes[route].policy, kind))
+        trained = train(kind, learned, options=options_for(settings.config.routes[route].policy, kind, encoder))
     except TrainingRefused as error:
         return Outcome("too_few", str(error))
     trial = _trial(trained, rival, learned, newest)

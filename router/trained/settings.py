@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field
 
 from policies.base import PolicyConfig
 from policies.learn.trained import FILE
+from policies.learn.trainers import MODULES
 from router.budget_settings import rolling
 from router.setting_types import Block, Name, Seconds
-from router.trained.train import KINDS
 
 
 def _period(value: str) -> str:
@@ -68,12 +68,23 @@ class OnnxSettings(Block):
 EncoderSettings = Annotated[EmbeddingsSettings | OnnxSettings, Field(discriminator="kind")]
 
 
+def encoder_problems(
+    routes: Mapping[str, tuple[PolicyConfig, EncoderSettings | None]], models: Container[str]
+) -> Iterator[str]:
+    """A line for each encoder that could not be asked, or whose vectors nobody would use."""
+    for name, (policy, encoder) in routes.items():
+        if encoder is not None and policy.kind != "difficulty":
+            yield f"routes.{name}.encoder: policy '{policy.kind}' has no use for it; `difficulty` does"
+        if isinstance(encoder, EmbeddingsSettings) and encoder.model not in models:
+            yield f"routes.{name}.encoder.model: unknown model '{encoder.model}'"
+
+
 def trained_kind(name: str | None) -> str | None:
     """The kind of a trained policy of the store by its name; None where there is none, or nothing trains it."""
     if name is None or name.startswith(FILE):
         return None
     kind = name.rpartition(":")[2]
-    return kind if kind in KINDS else None
+    return kind if kind in MODULES else None
 
 
 def training_problems(routes: Mapping[str, tuple[PolicyConfig, Training | None]], *, has_redis: bool) -> Iterator[str]:
@@ -94,7 +105,7 @@ def _unfollowed(route: str, policy: PolicyConfig) -> Iterator[str]:
     elif followed is not None and followed != f"{route}:{policy.kind}":
         yield f"{path}: the policy follows '{followed}'; put `training` on that route, or leave `trained` out"
     elif trained_kind(followed) is None:
-        yield f"{path}: policy '{policy.kind}' learns nothing that can be trained; known: {', '.join(KINDS)}"
+        yield f"{path}: policy '{policy.kind}' learns nothing that can be trained; known: {', '.join(MODULES)}"
 
 
 def _seconds(period: str) -> float:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from policies.base import PolicyConfig
-from policies.cascade import CascadeConfig
+from policies.learn import trainers
+from policies.learn.encoder import Encoder
 from policies.learn.example import Example
 from policies.learn.trained import Trained
-
-Progress = Callable[[str, float], None]
-
-# A kind, and what trains it: `train(examples, *, seed, progress, **options)`.
-KINDS = {
-    "difficulty": "policies.difficulty.train:train",
-    "cascade": "policies.gate.train:train",
-}
+from policies.learn.trainers import Progress
 
 
 class TrainingRefused(Exception):
@@ -36,16 +29,14 @@ def train(
     """A trained policy. Raises TrainingRefused; ImportError where an extra is missing. KeyError for another kind."""
     from policies.difficulty.train import TooFewLabels
 
-    module, _, name = KINDS[kind].partition(":")
-    fit: Callable[..., Any] = getattr(import_module(module), name)
     try:
-        trained: Trained = fit(examples, seed=seed, progress=progress, **options)
+        return trainers.train(kind, examples, seed=seed, progress=progress, **options)
     except TooFewLabels as error:
         raise TrainingRefused(str(error)) from error
-    return trained
 
 
-def options_for(policy: PolicyConfig | None, kind: str) -> dict[str, Any]:
-    """What a learner must know of the route's policy: a gate that decides early must learn from as much."""
-    early = isinstance(policy, CascadeConfig) and policy.decide_after == "sentence"
-    return {"after": "sentence"} if kind == "cascade" and early else {}
+def options_for(policy: PolicyConfig | None, kind: str, encoder: Encoder | None = None) -> dict[str, Any]:
+    """What a learner must know of the route: what its policy sees, and the encoder."""
+    if kind == "difficulty":
+        return {"encoder": encoder} if encoder else {}
+    return dict(policy.training_options()) if policy is not None and policy.kind == kind else {}

@@ -208,7 +208,7 @@ def test_of_a_stream_only_what_the_gate_waited_for_is_wasted(tmp_path: Path) -> 
     ("policy", "reason"),
     [
         ({"kind": "cascade", "score_tokens": 32}, "another part of an answer than its first 64 tokens"),
-        ({"kind": "cascade", "agreement": {"samples": 2}}, "`agreement` needs calls that were not made"),
+        ({"kind": "cascade", "agreement": {"samples": 2}}, "asks for more than the answer (`agreement`, `checks`)"),
         (
             {"kind": "rules", "rules": [{"when": {"header": {"x-tier": "gold"}}, "use": "teacher"}]},
             "looks at the header 'x-tier', which no log keeps",
@@ -314,6 +314,12 @@ def test_audits_that_left_no_pair_are_told_of(tmp_path: Path) -> None:
     assert "50 of 150 requests that were drawn for an audit have no usable pair" in found["notes"][1]
     assert "mode observe" in found["notes"][0]
     assert found["traffic"]["known"] and "cost_usd_per_day" in found["candidate"]
+
+
+def test_disagreements_alone_are_told_of(tmp_path: Path) -> None:
+    log = lines(tmp_path / "pairs.jsonl", [pair(number, harm=True) for number in range(60)])
+    shown = run("replay", "--config", configured(tmp_path, STUDENT), "--from", log).stdout
+    assert "Careful: every pair is a disagreement: without the agreements beside them" in shown
 
 
 def test_redis_is_read_from_a_time_on(tmp_path: Path) -> None:
@@ -445,6 +451,10 @@ def test_the_points_of_a_cascade_and_what_is_certified(tmp_path: Path) -> None:
     points = [each["point"] for each in found["frontier"]]
     losses = [each["candidate"]["loss"]["value"] for each in found["frontier"]]
     assert points == sorted(points) and losses == sorted(losses) and losses[-1] == pytest.approx(134 / 400)
+    for each in found["frontier"]:  # an escalation pays for both
+        teacher = each["candidate"]["teacher_share"]["value"]
+        expected = (STUDENT_NANO + teacher * TEACHER_NANO) / 1e9
+        assert each["candidate"]["cost_usd"]["value"] == pytest.approx(expected)
     assert found["proposed"]["max_loss"] == 0.05 and found["proposed"]["candidate"]["loss"]["value"] == 0
     assert found["proposed"]["policy"]["escalate_at"] == found["proposed"]["point"]
     assert {each["max_loss"] for each in found["certified"]} | set(found["uncertified"]) == {0.01, 0.02, 0.05, 0.1}

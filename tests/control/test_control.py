@@ -68,10 +68,12 @@ async def test_workers_share_a_floor_and_another_leads_when_the_leader_ends(conn
         await eventually(lambda: second.audits() == 70)
 
 
-async def test_what_is_counted_last_is_told_before_the_end(connect: Connect) -> None:
-    async with working(connect()) as one:
+async def test_what_is_counted_last_is_told_before_the_end_and_nobody_waits_for_the_lock(connect: Connect) -> None:
+    redis = connect()
+    async with working(redis) as one:
         await eventually(lambda: one.leads)
         count(one.live, 100, audited=30)
+    assert await redis.exists(LEADER) == 0
     async with working(connect()) as other:
         await eventually(lambda: other.audits() == 30)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import redis.asyncio as aioredis
@@ -11,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from policies.base import Arm
 from policies.control.pace import Spending
 from router.budget_settings import Budget
+from router.control.controllers import Controllers
 from router.control.events import shipped
 from router.control.leader import Leader
 from router.control.metrics import ControlSeries
@@ -26,6 +30,7 @@ from router.ledger.pricing import NANO_PER_USD
 from tests.control.conftest import KEEPING, Connect
 from tests.control.made import FLOOR, Asked, Process, count
 from tests.router.evidence.conftest import RedisProcess
+from tests.support.gateway import PATIENCE_S
 from tests.support.keys import comes_to
 
 HOUR = Budget(window="hour", limit_usd=10, target_usd=4)
@@ -114,16 +119,41 @@ async def test_a_leader_that_was_frozen_cannot_write_any_more(connect: Connect) 
 
 
 async def test_the_lock_of_a_leader_that_died_ends_by_itself(connect: Connect) -> None:
+    one = Process(connect())
+    await one.redis.set(LEADER, "somebody else", px=50)
+
+    async def leads() -> bool:
+        await one.leader.turn()
+        return one.leader.leads
+
+    await comes_to(leads, True)
+
+
+async def test_a_turn_that_is_cut_short_is_ended_before_the_next_leader_goes_on(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, step = threading.Event(), threading.Event(), Controllers.step
+
+    def slow(*arguments: Any) -> None:
+        begun.set()
+        go_on.wait(PATIENCE_S)
+        step(*arguments)
+
+    monkeypatch.setattr(Controllers, "step", slow)
     one, other = Process(connect()), Process(connect())
-    one.leader = Leader(one.redis, ControlSeries(CollectorRegistry()), one.plan, lease_s=0.05)
-    await one.leader.turn()
-    assert one.leader.leads
-    await comes_to(lambda: _led(other), True)
-
-
-async def _led(process: Process) -> bool:
-    await process.leader.turn()
-    return process.leader.leads
+    await one.work(10, audited=2)
+    turn = asyncio.create_task(one.leader.turn())
+    await asyncio.to_thread(begun.wait)
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    closing = asyncio.create_task(one.leader.close())
+    await asyncio.wait([closing], timeout=0.1)  # it has the time to do wrong
+    go_on.set()
+    await closing
+    await other.leader.turn()
+    assert other.leader.leads
+    assert await counted(other.redis) == (10, 2)
 
 
 async def test_a_leader_that_closes_leaves_everything_to_the_next_at_once(connect: Connect) -> None:

@@ -19,7 +19,7 @@ from policies.difficulty.train import TooFewLabels, train
 from policies.learn import artifact, calibrate
 from policies.learn.example import Example
 from policies.learn.rows import Floats
-from policies.query import Query
+from policies.query import Query, Vector
 from tests.policies.difficulty.examples import judged
 from tests.policies.difficulty.test_features import QUERIES
 
@@ -97,7 +97,7 @@ def test_a_file_is_served_without_the_libraries_that_trained_it(model: Difficult
 import sys
 sys.modules["scipy"] = sys.modules["lightgbm"] = None
 from policies.learn import artifact
-from policies.query import Query
+from policies.query import Query, Vector
 with open({str(path)!r}, "rb") as file:
     print(artifact.loads(file.read()).score(Query(last="What is 12 + 13?", route="sums")).loss)
 """
@@ -191,8 +191,9 @@ def test_the_report_is_json_and_says_what_was_tried_and_found(model: DifficultyM
     report = json.loads(json.dumps(model.report, allow_nan=False))
     assert report["examples"] == 400 and report["effective_examples"] == pytest.approx(400)
     student = report["heads"]["student"]
-    name, _, penalty = student["chosen"].partition(" ")
-    assert student["linear"][f"{name} {penalty}"] == min(student["linear"].values())
+    assert student["linear"][student["chosen"]] == min(student["linear"].values())
+    assert sum(student["shares"].values()) == pytest.approx(1)
+    assert max(student["shares"], key=student["shares"].get) == student["chosen"]
     assert sum(row["count"] for row in report["reliability"]) == 400
     assert report["log_loss"] < report["log_loss_of_the_mean"]
     assert set(report["words"]["harder"]) & {"tuvalu", "nauru", "palau"}
@@ -223,6 +224,25 @@ def test_too_few_labels_or_one_class_are_refused_with_the_counts(harmed: int, fi
         train(examples)
 
 
+def test_labels_of_too_few_conversations_are_refused() -> None:
+    examples = [Example(str(place), Query(), harm=float(place % 2), group=str(place % 4)) for place in range(40)]
+    with pytest.raises(TooFewLabels, match="at least 5 conversations, there are 4"):
+        train(examples)
+
+
+def test_small_harms_count_by_their_size() -> None:
+    examples = [Example(str(place), Query(last="word " * (place % 2 * 9)), harm=place % 2 * 0.4) for place in range(60)]
+    losses = train(examples).losses([Query(last=""), Query(last="word " * 9)])
+    assert losses[0] < 0.1 < 0.3 < losses[1] < 0.5
+
+
+def test_a_teacher_that_never_fails_is_no_obstacle() -> None:
+    examples = [replace(example, teacher=1.0, harm=1.0 - (example.student or 0.0)) for example in judged(250)]
+    fitted = train(examples)
+    assert auc(fitted.rank(ASKED)) > 0.75
+    assert artifact.loads(artifact.dumps(fitted)).version == fitted.version
+
+
 def test_thirty_labels_of_two_classes_are_enough() -> None:
     examples = [Example(str(place), Query(last="word " * place), harm=float(place >= 20)) for place in range(30)]
     fitted = train(examples)
@@ -246,11 +266,18 @@ def test_an_encoder_s_vectors_are_learnt_and_their_mean_stands_in_for_them() -> 
     fitted = train(examples, trees=False, encoder=Lengths())
     assert artifact.loads(artifact.dumps(fitted)).version == fitted.version
     assert fitted.encoder == "lengths-1"
-    query = Query(last="case 12")
-    losses = [fitted.score(query, vector=np.array([value, 0.0, 1.0])).loss for value in (0.0, 1.0)]
-    assert losses[0] < fitted.score(query).loss < losses[1]
-    vectors = Lengths().encode([query.last])
-    assert fitted.losses([query], vectors)[0] == fitted.score(query, vector=vectors[0]).loss
+    asked = Query(last="case 12")
+    even, odd_one = (
+        fitted.score(replace(asked, vector=Vector("lengths-1", (value, 0.0, 1.0)))) for value in (0.0, 1.0)
+    )
+    assert even.loss < fitted.score(asked).loss < odd_one.loss
+
+
+@pytest.mark.parametrize("vector", [Vector("another", (1.0, 0.0, 1.0)), Vector("lengths-1", (1.0,))])
+def test_a_vector_of_another_encoder_or_length_is_not_used(vector: Vector) -> None:
+    fitted = train(judged(60), encoder=Lengths())
+    asked = Query(last="What is 10 + 11?")
+    assert fitted.score(replace(asked, vector=vector)).loss == fitted.score(asked).loss
 
 
 def test_an_encoder_that_breaks_its_word_is_named() -> None:

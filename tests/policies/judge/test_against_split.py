@@ -42,5 +42,5 @@ def test_the_interval_covers_what_a_fresh_sample_shows() -> None:
 
 @pytest.mark.parametrize(("n", "cheap"), [(0, 0.1), (5, 1.0)])
 def test_what_cannot_be_compared_is_refused(n: int, cheap: float) -> None:
-    with pytest.raises(ValueError, match="no request|does not cost less"):
+    with pytest.raises(ValueError, match=r"no request|does not cost less"):
         against_split(HARM[:n], HARM[:n] == 0, TEACHER_USD[:n], TEACHER_USD[:n] * cheap)

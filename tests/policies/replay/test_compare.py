@@ -70,8 +70,8 @@ def test_without_requests_there_is_nothing_to_compare() -> None:
 @pytest.mark.parametrize(("conversations", "audit", "turns"), [(1200, 0.15, 1.0), (500, 0.2, 3.0)])
 def test_both_estimators_are_unbiased_and_their_intervals_cover(conversations: int, audit: float, turns: float) -> None:
     rng = np.random.default_rng(6)
-    truth = np.mean([world(rng, 20_000, 0.0001, turns).truth for _ in range(10)], axis=0)
-    runs, covered, errors = 60, np.zeros((2, 6)), []
+    truth = np.mean([world(rng, 8000, 0.0001, turns).truth for _ in range(6)], axis=0)
+    runs, covered, errors = 40, np.zeros((2, 6)), []
     for _ in range(runs):
         made = world(rng, conversations, audit, turns)
         found = compare(made.requests, made.logged, made.candidate, 0.1, made.population)

@@ -66,6 +66,17 @@ def test_what_the_features_tell_is_known_without_an_error_of_the_draw() -> None:
     assert sharp.covariance()[0, 0] == pytest.approx(outcomes.var() / 2000, rel=0.5)
 
 
+def test_where_every_request_was_drawn_a_prediction_adds_nothing_to_the_error() -> None:
+    rng = np.random.default_rng(12)
+    known, clusters = rng.normal(size=(300, 2)), np.arange(300) // 3
+    outcomes = known.sum(axis=1, keepdims=True) + rng.normal(size=(300, 1))
+    everyone = np.arange(300)
+    sharp = doubly_robust(outcomes, np.ones(300), clusters, Population(known, time_blocks(300), everyone, everyone))
+    plain = snips(outcomes, np.ones(300), clusters)
+    assert sharp.values == pytest.approx(plain.values, abs=0.005)
+    assert sharp.covariance() == pytest.approx(plain.covariance(), rel=0.02)
+
+
 def test_features_that_tell_nothing_do_no_harm() -> None:
     rng = np.random.default_rng(3)
     errors = []

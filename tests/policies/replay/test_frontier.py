@@ -56,10 +56,24 @@ def test_few_requests_certify_nothing() -> None:
     assert certified_share(logged(20), ways, 0.05, 0.05) is None
 
 
+def test_the_certified_point_takes_in_what_was_tested_and_nothing_above() -> None:
+    ways = [*[choosable(0.1)] * 300, *[choosable(0.9, harm=1.0)] * 300]
+    assert certified_threshold(logged(600), ways, 0.05, 0.05) == 0.5
+
+
 def test_turns_of_one_conversation_do_not_count_as_more_evidence() -> None:
     ways = [choosable(0.1)] * 100
     assert certified_threshold(logged(100), ways, 0.05, 0.05) is not None
     assert certified_threshold(logged(100, each_says=5), ways, 0.05, 0.05) is None
+
+
+def test_a_long_conversation_counts_as_often_as_it_asks() -> None:
+    """200 requests without a loss, each alone; 450 with one, in conversations of nine: the student loses 69%."""
+    conversations = [*range(200), *(200 + n // 9 for n in range(450))]
+    requests = [Logged(f"{n}", f"{each}", 0.0, 0.5, 0.0, 1.0, 0.1) for n, each in enumerate(conversations)]
+    ways = [choosable(0.1, harm=float(each >= 200)) for each in conversations]
+    share = certified_share(requests, ways, 0.2, 0.1)
+    assert share is not None and 0.2 <= share <= 0.2 / (450 / 650)
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.0])
@@ -74,7 +88,7 @@ def test_a_certainty_cannot_be_asked_for(delta: float) -> None:
 def test_what_is_certified_is_exceeded_no_more_often_than_said(says: int) -> None:
     """Scores are uniform within a conversation of equal harm, P(harm) = score²/2: the loss at t is t³/6."""
     rng = np.random.default_rng(10)
-    runs, delta, broken, shares = 120, 0.2, np.zeros(2), []
+    runs, delta, broken, shares = 50, 0.2, np.zeros(2), []
     for _ in range(runs):
         scores = np.repeat(rng.random(300), says)
         harm = np.repeat(rng.random(300) < 0.5 * scores[::says] ** 2, says)

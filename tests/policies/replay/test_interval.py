@@ -39,6 +39,12 @@ def test_no_loss_in_so_many_draws_still_has_an_upper_limit() -> None:
     assert share(0.0, 0.0, 300, 0.05).high == pytest.approx(1 - 0.025 ** (1 / 300))
 
 
+def test_a_share_that_came_out_impossible_is_moved_to_the_edge() -> None:
+    below, above = share(-0.01, 0.0001, 100, 0.05), share(0.41, 0.0001, 100, 0.05, 0.4)
+    assert (below.value, below.low) == (0.0, 0.0) and below.high > 0
+    assert (above.value, above.high) == (0.4, 0.4) and above.low < 0.4
+
+
 def test_fewer_draws_than_one_say_nothing() -> None:
     assert share(0.2, 0.0, 0.5, 0.05, 0.4) == Figure(0.2, 0.0, 0.4)
 
