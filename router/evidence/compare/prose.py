@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from policies.gate.refusals import declines
 from router.evidence.compare.base import Answer, Comparator, Services, Verdict, agree, differ, side_by_side
-from router.evidence.compare.outcomes import declines
 from router.evidence.compare.requests import wants_order
 from router.evidence.compare.text import normalise
 from router.evidence.compare.words import COMPARED, Words, plainly_same, similarity

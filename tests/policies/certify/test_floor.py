@@ -79,13 +79,16 @@ def test_a_calibration_set_that_certifies_nothing_waits_for_audits() -> None:
 
 
 def test_weights_of_a_calibration_set_count() -> None:
-    even = CalibrationSet.drawn()
+    even = CalibrationSet.drawn(size=400)
     heavy = CalibrationSet(even.loss, even.harm, np.where(even.harm > 0, 2.0, 1.0))
     thresholds = []
     for calibration in (even, heavy):
-        floor = Floor(SETTINGS)
+        floor = Floor(FloorSettings(alpha=0.08))
         floor.start(calibration, 0.0)
         thresholds.append(floor.threshold)
+        chances = calibration.weight.min() / calibration.weight
+        limit = certified_threshold(calibration.loss, calibration.harm, chances, 0.08, SETTINGS.delta, EDGES[1:])
+        assert floor.threshold == limit
     assert thresholds[1] < thresholds[0]
 
 
@@ -115,6 +118,13 @@ def test_after_an_alarm_fresh_audits_alone_make_the_new_calibration() -> None:
     assert "alarm" in course.phases
     assert floor.phase == "certified"
     assert course.student[-1] < before.student[-1] / 2
+
+
+def test_what_was_lost_before_an_alarm_is_not_expected_after_it() -> None:
+    floor, rng, _ = started()
+    course = drive(floor, 30, lambda step: requests(rng, harm=0.0, novelty=(5.0, 2.0)), rng, begin=60)
+    again = len(course.phases) - course.phases[::-1].index("alarm")
+    assert course.student[again + 1] == 1.0
 
 
 def test_labels_that_worsen_silently_ring_the_alarm_of_the_audits() -> None:
