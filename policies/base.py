@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -169,9 +169,13 @@ class Controls:
 
 
 class PolicyConfig(BaseModel):
-    """Base of every policy's configuration block; `kind` picks the implementation."""
+    """Base of every policy's configuration block; `kind` picks the implementation.
+
+    `point`: the key with the number that `policy tune` may walk; None where there is none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    point: ClassVar[str | None] = None
     kind: str
 
     def version(self, without: Collection[str] = ()) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,3 +236,9 @@ def _check_counts(failures: int, trials: int, delta: float) -> None:
         raise ValueError(f"{failures} failures of {trials} trials")
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie between 0 and 1, not {delta}")
+
+
+def student_t(freedom: float, delta: float) -> float:
+    """The two-sided quantile, by the first terms of its expansion (Abramowitz and Stegun 1964, 26.7.5)."""
+    z = NormalDist().inv_cdf(1 - delta / 2)
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from math import exp
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -135,6 +135,7 @@ class CascadeConfig(ControlledConfig):
     `calibration`: pairs of mean log-probability (nats, rising) and P(student wrong) (falling).
     """
 
+    point: ClassVar[str | None] = "escalate_at"
     kind: Literal["cascade"]
     gate: Literal["logprob", "learned", "checks"] = Field(default="logprob", description="what scores an answer")
     escalate_at: float = Field(

@@ -28,7 +28,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.bounds import Floats
+from policies.bounds import Floats, student_t
 from policies.slices import Members, Slice
 
 LEVEL = 0.05
@@ -231,7 +231,7 @@ def mean(values: Floats, weights: Floats, scale: float = 1.0, level: float = LEV
     value = float(values @ weights / weights.sum())
     counted = weights[values != 0]
     freedom = float(counted.sum() ** 2 / (counted @ counted)) - 1 if len(counted) else 0.0
-    half = _student_t(max(freedom, 1.0), level) * math.sqrt(_variance(values, weights, value))
+    half = student_t(max(freedom, 1.0), level) * math.sqrt(_variance(values, weights, value))
     low = max(value - half, 0.0) if values.min() >= 0 else value - half
     return Estimate(value * scale, low * scale, (value + half) * scale)
 
@@ -361,12 +361,6 @@ def _harmful(sample: Sample, each: Slice) -> Floats:
 
 def _mean(values: Floats, weights: Floats) -> float:
     return float(values @ weights / weights.sum()) if len(values) else 0.0
-
-
-def _student_t(freedom: float, level: float) -> float:
-    """The two-sided quantile, by the first terms of its expansion (Abramowitz and Stegun 1964, 26.7.5)."""
-    z = NormalDist().inv_cdf(1 - level / 2)
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def _share(values: Floats, weights: Floats) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -42,6 +42,7 @@ class Split:
 class SplitConfig(PolicyConfig):
     """`{kind: split, student_share: 0.5}`; `sticky: false` draws anew for every request."""
 
+    point: ClassVar[str | None] = "student_share"
     kind: Literal["split"]
     student_share: float = Field(ge=0, le=1)
     sticky: bool = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -70,6 +70,7 @@ class Difficulty:
 class DifficultyConfig(ControlledConfig):
     """`{kind: difficulty, threshold: 0.2}`; at least one of threshold, pace and floor must decide."""
 
+    point: ClassVar[str | None] = "threshold"
     kind: Literal["difficulty"]
     threshold: float | None = Field(
         default=None, ge=0, le=1, description="the teacher answers from this expected loss on; route@X overrides it"

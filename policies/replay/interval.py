@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
-from policies.bounds import binomial_lower, binomial_upper
+from policies.bounds import binomial_lower, binomial_upper, student_t
 
 _ROUNDING = 1e-9
 
@@ -66,12 +65,6 @@ def money(value: float, variance: float, skewness: float, freedom: float, delta:
     error, quantile = math.sqrt(max(variance, 0.0)), student_t(max(freedom, 1.0), delta)
     low, high = (value - error * _straightened(side * quantile, skewness) for side in (1, -1))
     return Figure(value, low, high)
-
-
-def student_t(freedom: float, delta: float) -> float:
-    """The two-sided quantile, by the first terms of its expansion (Abramowitz and Stegun 1964, 26.7.5)."""
-    z = NormalDist().inv_cdf(1 - delta / 2)
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def _straightened(quantile: float, skewness: float) -> float:

@@ -23,7 +23,7 @@ from router.record.row import DecisionRow, decode_row
 from router.report.period import parse_period
 from router.settings import Settings
 from router.trained.examples import HELD_BACK, Served, conversation_of
-from router.trained.sources import REDIS, read_pairs
+from router.trained.sources import REDIS, is_archive, read_pairs
 
 HELD_BACK_SHARE = 0.1  # of the conversations; see `router.evidence.records.split_of`
 FALLBACK = "fallback:"
@@ -49,7 +49,7 @@ def read_log(settings: Settings, named: Sequence[str], served: Served, since: st
     """
     if not named:
         raise ConfigError("--from: nothing to replay; expected redis, an archive, or a file of pairs; repeatable")
-    archives = [name for name in named if name != REDIS and ("://" in name or Path(name).is_dir())]
+    archives = [name for name in named if name != REDIS and is_archive(name)]
     files = [Path(name) for name in named if name != REDIS and name not in archives]
     of_rows = [path for path in files if _holds_rows(path)]
     pairs = [pair for path in files if path not in of_rows for pair in read_pairs(path)]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from policies.base import PolicyConfig
@@ -21,10 +20,6 @@ from policies.replay.support import NoSupport
 from router.replay.candidate import Decided
 from router.replay.replay import Prepared
 
-POINTS: Mapping[str, str] = MappingProxyType(
-    {"cascade": "escalate_at", "difficulty": "threshold", "split": "student_share"}
-)
-"""The number of a kind of policy that is walked."""
 LEVELS = (0.01, 0.02, 0.05, 0.1)
 
 
@@ -49,10 +44,9 @@ class Tuned:
 
 def require_points(config: PolicyConfig) -> None:
     """Raises NoSupport for a kind of policy that has no number to walk."""
-    if config.kind not in POINTS:
+    if config.point is None:
         raise NoSupport(
-            f"a policy of kind '{config.kind}' has no operating points; configure one of the kind "
-            f"{', '.join(POINTS)} to see its own"
+            f"a policy of kind '{config.kind}' has no operating points; cascade, difficulty and split have: configure one"
         )
 
 
@@ -93,7 +87,8 @@ class _Walk:
         known = Known(logged=prepared.known.logged)
         outcomes = list(self._outcomes(point))
         found = compare(prepared.requests, prepared.logged, outcomes, self._delta, prepared.population, known)
-        block = self._config.model_dump(mode="json", exclude_unset=True) | {POINTS[self._config.kind]: point}
+        assert self._config.point is not None, "required at the start"
+        block = self._config.model_dump(mode="json", exclude_unset=True) | {self._config.point: point}
         return Operating(point, block, found.best, max_loss)
 
     def _outcomes(self, point: float) -> Iterator[Outcome]:

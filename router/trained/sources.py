@@ -39,7 +39,7 @@ def read_material(settings: Settings | None, named: Sequence[str], route: str, k
 
     `since`: of pairs in Redis and archives. Raises ConfigError for what cannot be read, or needs a configuration.
     """
-    evidence = [name for name in named if name == REDIS or _is_archive(name)]
+    evidence = [name for name in named if name == REDIS or is_archive(name)]
     files = [Path(name) for name in named if name not in evidence]
     of_pairs = [path for path in files if _holds_pairs(path)]
     pairs = chain(_evidence(settings, evidence, since), *(read_pairs(path) for path in of_pairs))
@@ -92,7 +92,8 @@ def _judged(path: Path, kind: str) -> list[Example]:
         raise ConfigError(str(error)) from None
 
 
-def _is_archive(name: str) -> bool:
+def is_archive(name: str) -> bool:
+    """Whether what is named is a folder or a URL, not a file."""
     return "://" in name or Path(name).is_dir()
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.bounds import clopper_pearson
-from policies.replay.interval import Figure, difference, money, share, student_t
+from policies.bounds import clopper_pearson, student_t
+from policies.replay.interval import Figure, difference, money, share
 
 shares = st.floats(0, 1)
 variances = st.floats(0, 0.3)
