@@ -38,6 +38,7 @@ class Data:
 class Head:
     """A fitted head. `held_out` (n,) are its out-of-fold logits. `forest` is None where trees do not pay."""
 
+    target: Floats
     linear: linear.Linear
     forest: trees.Forest | None
     held_out: Floats
@@ -71,12 +72,12 @@ def fit(data: Data, target: Floats, *, grow: bool, seed: int) -> Head:
     }
     fitted = _average(data, target, shares)
     if not grow:
-        return Head(fitted, None, held_out, tried)
+        return Head(target, fitted, None, held_out, tried)
     rows = data.choices[best.columns]
     starts = _held_out_twice(rows, target, data, PENALTIES[best.place])
     forest, held_out, rounds = _residual(rows.dense, target, data, held_out, starts, seed)
     tried |= {"rounds": rounds, "trees": 0 if forest is None else len(forest.roots)}
-    return Head(fitted, forest, held_out, tried)
+    return Head(target, fitted, forest, held_out, tried)
 
 
 def _shares(settings: Sequence[_Setting], count: float) -> list[tuple[_Setting, float]]:

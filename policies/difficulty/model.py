@@ -19,6 +19,9 @@ from policies.learn.trained import Score
 from policies.learn.trees import Forest
 from policies.query import Query
 
+OUTCOMES = ("teacher_only", "student_only")
+"""Heads for what one answer scores above the other."""
+
 QUANTILES = np.linspace(0.0, 1.0, 101)
 
 
@@ -27,7 +30,8 @@ class DifficultyModel:
     """k heads over the same features; d is the length of the structure and, after it, of an encoder's vector.
 
     logits (k,) = `bias` + structure @ (`dense` + the caller's `slopes`) + words and identity @ `table` + `forests`.
-    Two heads are P(teacher good) and P(student good); one head is P(harm). `calibrator` turns the raw loss into the
+    Of scores of both: P(teacher good), P(student good), and the two `OUTCOMES`, of which the ranking is the mean of
+    two estimates of teacher - student. Of audited pairs: P(harm) alone. `calibrator` turns the raw loss into the
     expected harm. `low` and `high` (d,) bound the structure to what training saw. `levels` are the identity columns
     that have slopes of their own over the structure. `centre` is the mean of the training vectors of `encoder`, empty
     and '' without one. `rarity` (columns of words,) is each word's surprise, `rarities` the
@@ -73,7 +77,10 @@ class DifficultyModel:
     def rank(self, queries: Sequence[Query]) -> Floats:
         """What the teacher is worth more than the student, shape (n,); for ordering only."""
         chances = self.probabilities(queries)
-        return chances[:, 0] - chances[:, 1] if len(self.heads) == 2 else chances[:, 0]
+        if len(self.heads) == 1:
+            return chances[:, 0]
+        teacher, student, teacher_only, student_only = chances.T
+        return np.asarray(0.5 * (teacher - student + teacher_only - student_only))
 
     def novelty(self, queries: Sequence[Query]) -> Floats:
         """How unlike the training data each request is, in [0, 1], shape (n,)."""
@@ -95,7 +102,7 @@ class DifficultyModel:
         return np.array(vector.values)
 
     def _loss(self, chances: Sequence[float]) -> float:
-        raw = chances[0] * (1.0 - chances[1]) if len(chances) == 2 else chances[0]
+        raw = chances[0] * (1.0 - chances[1]) if len(chances) > 1 else chances[0]
         return min(max(self.calibrator.one(raw), 0.0), 1.0)
 
     def _logits(self, found: features.Features, dense: Floats) -> Floats:
@@ -146,7 +153,7 @@ class DifficultyModel:
 
 def raw_loss(chances: Floats) -> Floats:
     """Before calibration, (n, k) to (n,): P(teacher good) P(student bad), as if they were independent; or P(harm)."""
-    return np.asarray(chances[:, 0] * (1 - chances[:, 1]) if chances.shape[1] == 2 else chances[:, 0])
+    return np.asarray(chances[:, 0] * (1 - chances[:, 1]) if chances.shape[1] > 1 else chances[:, 0])
 
 
 def from_content(content: Content) -> DifficultyModel:

@@ -35,7 +35,7 @@ def report(
         "groups": len({example.group or f"#{place}" for place, example in enumerate(examples)}),
         "effective_examples": calibrate.effective_count(weight),
         "harm_rate": float(np.average(harm, weights=weight)),
-        "heads": {name: _head(examples, head, name, weight) for name, head in zip(model.heads, fitted, strict=True)},
+        "heads": {name: _head(head, weight) for name, head in zip(model.heads, fitted, strict=True)},
         "calibration": model.calibrator.kind,
         "calibrations": calibrations,
         "log_loss": calibrate.log_loss(loss, harm, weight),
@@ -49,8 +49,8 @@ def report(
     }
 
 
-def _head(examples: Sequence[Example], head: Head, name: str, weight: Floats) -> dict[str, Any]:
-    target = np.array([getattr(example, name) for example in examples], dtype=np.float64)
+def _head(head: Head, weight: Floats) -> dict[str, Any]:
+    target = head.target
     chance = sigmoid(head.held_out)
     auc = calibrate.auc(chance, target, weight)
     return {
@@ -71,7 +71,7 @@ def _top_words(examples: Sequence[Example], model: DifficultyModel) -> dict[str,
     columns = np.array([text.columns([word], features.BITS)[0] for word in names], dtype=np.int64)
     if not names:
         return {"harder": [], "easier": []}
-    weights = model.table[columns] @ (np.array([1.0, -1.0]) if len(model.heads) == 2 else np.ones(1))
+    weights = model.table[columns] @ (np.array([1.0, -1.0, 1.0, -1.0]) if len(model.heads) > 1 else np.ones(1))
     order = np.argsort(-weights, kind="stable")
     ranked = [names[place].decode("utf-8", "replace") for place in order]
     return {"harder": ranked[:TOP], "easier": ranked[::-1][:TOP]}

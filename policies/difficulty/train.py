@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.difficulty import features, heads, levels
-from policies.difficulty.model import QUANTILES, DifficultyModel, raw_loss
+from policies.difficulty.model import OUTCOMES, QUANTILES, DifficultyModel, raw_loss
 from policies.difficulty.report import report
 from policies.learn import calibrate, folds, linear
 from policies.learn.artifact import CalibrationSet
@@ -60,14 +60,14 @@ def _train(
     vectors = encoded(encoder, [example.query.encoded for example in examples])
     names, targets = _targets(examples)
     several = levels.choose(found, np.array([each.dense for each in found]), heads.SPARSE_SCALE)
-    strata = list(map(tuple, (targets > 0.5).tolist()))
+    strata = list(map(tuple, (targets[:, :2] > 0.5).tolist()))
     fold = folds.assign(groups, strata, FOLDS, seed)
     data = heads.Data(_choices(found, vectors, several), weight, fold)
     fitted = []
     for place, name in enumerate(names):
         tell(f"head {name}", (place + 0.1) / (len(names) + 0.2))
         grow = len(examples) >= FEW if trees is None else trees
-        fitted.append(heads.fit(data, targets[:, place], grow=grow, seed=seed))
+        fitted.append(heads.fit(data, targets[:, place], grow=grow and name not in OUTCOMES, seed=seed))
     tell("calibration", 0.95)
     raw = raw_loss(linear.sigmoid(np.stack([head.held_out for head in fitted], axis=1)))
     calibrator, calibrations = calibrate.choose(raw, harm, weight, seed=seed)
@@ -110,7 +110,9 @@ def _silent(stage: str, share: float) -> None:
 def _targets(examples: Sequence[Example]) -> tuple[tuple[str, ...], Floats]:
     """The heads and their targets, shape (n, heads)."""
     if all(example.teacher is not None and example.student is not None for example in examples):
-        return ("teacher", "student"), np.array([[example.teacher, example.student] for example in examples], float)
+        scores = np.array([[example.teacher, example.student] for example in examples], dtype=np.float64)
+        gain = scores[:, :1] - scores[:, 1:]
+        return ("teacher", "student", *OUTCOMES), np.hstack((scores, np.maximum(gain, 0.0), np.maximum(-gain, 0.0)))
     return ("harm",), np.array([[example.harm] for example in examples], float)
 
 

@@ -46,7 +46,7 @@ def require_points(config: PolicyConfig) -> None:
     """Raises NoSupport for a kind of policy that has no number to walk."""
     if config.point is None:
         raise NoSupport(
-            f"a policy of kind '{config.kind}' has no operating points; cascade, difficulty and split have: configure one"
+            f"a policy of kind '{config.kind}' has no operating points; cascade, difficulty and split have"
         )
 
 

@@ -469,10 +469,8 @@ def test_a_split_is_certified_by_what_the_student_alone_loses(tmp_path: Path) ->
 
 def test_a_policy_without_points_is_told_so(tmp_path: Path) -> None:
     done = run("tune", "--config", configured(tmp_path, STUDENT), "--from", lines(tmp_path / "p.jsonl", hundred()))
-    assert (
-        done.exit_code == 3
-        and "no operating points; configure one of the kind cascade, difficulty, split" in done.stderr
-    )
+    assert done.exit_code == 3 and "cascade, difficulty and split have" in done.stderr
+
 
 
 async def test_replaying_the_policy_that_wrote_the_log_gives_what_it_did(
