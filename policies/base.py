@@ -108,6 +108,10 @@ class Gate(Protocol):
     def asks(self) -> Asks:
         """What is asked beside the answer itself."""
 
+    @property
+    def reads_request(self) -> bool:
+        """Whether `score` looks at the request; else its query may be an empty one."""
+
     def score(self, query: Query, answer: StudentAnswer) -> Score | None:
         """The expected loss of serving this answer; None where it shows nothing to judge it by."""
 

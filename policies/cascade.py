@@ -51,6 +51,10 @@ class CascadeGate:
     trained: Trained | None = None
     paced: bool = False
 
+    @property
+    def reads_request(self) -> bool:
+        return self.trained is not None
+
     def score(self, query: Query, answer: StudentAnswer) -> Score | None:
         if not all(answer.checks.values()):
             return Score(1.0)
@@ -96,15 +100,23 @@ class Cascade:
     kind: str = "cascade"
 
     @property
+    def trained(self) -> Trained | None:
+        """What scores answers; not one that has learned from whole answers where only their beginning is seen."""
+        trained = self.slot.current if self.slot else None
+        if trained is None or not (self.untrained.needs.whole or trained.after == "sentence"):
+            return None
+        return trained
+
+    @property
     def version(self) -> str:
         if self.slot is None:
             return self.config_version
-        trained = self.slot.current
+        trained = self.trained
         return f"{self.config_version}+{trained.version if trained else 'none'}"
 
     @property
     def scorer(self) -> str:
-        trained = self.slot.current if self.slot else None
+        trained = self.trained
         if trained is None:
             return self.untrained_scorer
         return f"{trained.version}-{self.untrained_scorer}" if self.untrained.asks else trained.version
@@ -112,9 +124,8 @@ class Cascade:
     @property
     def gate(self) -> CascadeGate:
         """The gate in force."""
-        if self.slot is None or self.slot.current is None:
-            return self.untrained
-        return replace(self.untrained, trained=self.slot.current)
+        trained = self.trained
+        return self.untrained if trained is None else replace(self.untrained, trained=trained)
 
     async def decide(self, request: RequestView, live: Live) -> Decision:
         """Where the floor certifies nothing the student is not even asked; the gate still says what it would say."""
@@ -205,7 +216,7 @@ class CascadeConfig(ControlledConfig):
     def trained_for(self, route: str) -> str | None:
         if self.gate != "learned":
             return None
-        return f"{FILE}{self.file}" if self.file else self.trained or f"{route}:cascade"
+        return f"{FILE}cascade:{self.file}" if self.file else self.trained or f"{route}:cascade"
 
     def training_options(self) -> Mapping[str, Any]:
         return {"after": "sentence"} if self.decide_after == "sentence" else {}

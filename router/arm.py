@@ -87,6 +87,7 @@ class ArmCall:
             self.reply.failed(str(error))
             raise UpstreamFailed(f"model '{self.model.name}' failed: {error}") from None
         if reader.done or not (data or batch):
+            reader.done = True  # also without [DONE]
             self.reply.succeeded()
         return batch if data or batch else None
 

@@ -14,11 +14,12 @@ from typing import Literal, NamedTuple
 from policies.base import Arm, Decision, Gate, GateNeeds
 from policies.gate.answer import StudentAnswer
 from router.arm import ArmCall, open_arm
+from router.control.live import LiveRoute
 from router.errors import BudgetSpent, RouterError, TooManyRequests, UpstreamFailed
 from router.evidence.records import Sample
 from router.gate.asker import Asker
 from router.gate.inquiry import Inquiry
-from router.gate.seen import can_tell
+from router.gate.seen import can_tell, worst
 from router.ledger.bill import Bill
 from router.ledger.purse import Purse
 from router.request import ClientRequest
@@ -137,6 +138,9 @@ class Exchange:
             call.settle("cancelled" if self._trace.outcome == "cancelled" else "retry")
             call.close()
 
+    def _live(self, route: RouteRuntime) -> LiveRoute:
+        return route.plain if self._trace.target.forced else route.live
+
     async def _decide(self, route: RouteRuntime) -> Decision:
         """Guards in their order, then the policy."""
         trace = self._trace
@@ -151,7 +155,7 @@ class Exchange:
             return _certain("teacher", f"guard:{trace.misfit}")
         assert trace.target.policy is not None
         trace.policy_version, trace.scored_by = trace.target.policy.version, route.live.version
-        decision = await trace.target.policy.decide(self._request, route.live)
+        decision = await trace.target.policy.decide(self._request, self._live(route))
         trace.threshold, trace.switch_cost_usd = decision.threshold, decision.switch_cost_usd
         if decision.score is not None:
             trace.loss, trace.novelty = decision.score.loss, decision.score.novelty
@@ -269,16 +273,15 @@ class Exchange:
         trace.score = min(means) if means and len(means) == len(answers) else None
         if trace.score is None and gate.needs.tokens:
             trace.guards.append("no_logprobs")
-        query = self._request.query(route.name)
-        scores = [gate.score(query, answer) for answer in answers]
-        worst = max((score for score in scores if score is not None), key=lambda score: score.loss, default=None)
-        if worst is None or None in scores:
+        score = worst(gate, self._request, route.name, answers)
+        if score is None:
             return Judgement(True, "escalated")
-        trace.p_wrong = trace.loss = worst.loss
-        trace.novelty = worst.novelty
+        trace.p_wrong = trace.loss = score.loss
+        trace.novelty = score.novelty
         if not all(passed for answer in answers for passed in answer.checks.values()):
             return Judgement(True, "escalated:check")
-        choice = gate.choose(worst.loss, route.live, route.live.teacher_cost_usd(self._request))
+        live = self._live(route)
+        choice = gate.choose(score.loss, live, live.teacher_cost_usd(self._request))
         trace.threshold = choice.threshold
         escalates = choice.arm == "teacher"
         by = "escalated" if escalates else "cascade"

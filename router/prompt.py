@@ -12,6 +12,7 @@ from router.texts import texts
 INSTRUCTING = frozenset({"system", "developer"})
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 TOOL_FIELDS = ("tools", "functions")
+MAX_OPENING_CHARACTERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,17 @@ def opening(said: Any) -> Any:
         if isinstance(message, dict) and message.get("role") == "user":
             return said[: number + 1]
     return said
+
+
+def opening_text(said: Any, most: int = MAX_OPENING_CHARACTERS) -> str:
+    """What stays the same over the turns of a conversation, at most so many characters of it.
+
+    Of messages both ends are kept: a long system prompt, with which all begin, must not make all of them one.
+    """
+    text = "\n".join(texts(opening(said)))
+    if isinstance(said, list) and len(text) > most:
+        return text[: most // 2] + text[-(most // 2) :]
+    return text[:most]
 
 
 def _messages(said: Any) -> Iterator[Mapping[str, Any]]:

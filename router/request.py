@@ -15,7 +15,7 @@ import msgspec
 from policies.query import Query
 from router.auth import Caller
 from router.errors import BadRequest
-from router.prompt import OUTPUT_LIMITS, TOOL_FIELDS, opening, query_of
+from router.prompt import MAX_OPENING_CHARACTERS, OUTPUT_LIMITS, TOOL_FIELDS, opening_text, query_of
 from router.texts import texts
 
 Endpoint = Literal["chat", "completions", "responses", "embeddings"]
@@ -39,7 +39,6 @@ PROMPT_FIELD: Mapping[Endpoint, str] = {
 IMAGE_MARKS = (b'"image_url"', b'"input_image"', b'"input_audio"', b'"input_file"', b'"file"')
 DATA_URL = re.compile(rb'"data:[^"]*"')
 BYTES_PER_IMAGE = 4096  # what an image's tokens weigh as text, whatever its base64 weighs
-MAX_CONVERSATION_BYTES = 4096
 
 
 def parse_fields(body: bytes) -> Fields:
@@ -59,6 +58,7 @@ class ClientRequest:
     """One parsed request. Reading a field that has the wrong type raises BadRequest with its name."""
 
     __slots__ = (
+        "_conversation",
         "_headers",
         "_needs",
         "_prompt_bytes",
@@ -83,6 +83,7 @@ class ClientRequest:
         self._headers = headers
         self._needs: frozenset[str] | None = None
         self._prompt_bytes: int | None = None
+        self._conversation: bytes | None = None
         self._query: Query | None = None
         self._texts: str | None = None
         model = self.scalar("model", str)
@@ -143,11 +144,12 @@ class ClientRequest:
 
     def conversation(self) -> bytes:
         """The caller and the messages up to the first of the user (the prompt's start for completions)."""
-        prompt = self.value(PROMPT_FIELD[self.endpoint])
-        said = "\n".join(texts(opening(prompt)))[:MAX_CONVERSATION_BYTES].encode("utf-8", "surrogatepass")
-        if not said:  # token ids or images
-            said = bytes(self.fields[PROMPT_FIELD[self.endpoint]])[:MAX_CONVERSATION_BYTES]
-        return b"%b\0%b" % (self.caller.tenant.encode(), said)
+        if self._conversation is None:
+            prompt = PROMPT_FIELD[self.endpoint]
+            said = opening_text(self.value(prompt)).encode("utf-8", "surrogatepass")
+            said = said or bytes(self.fields[prompt])[:MAX_OPENING_CHARACTERS]  # token ids or images
+            self._conversation = b"%b\0%b" % (self.caller.tenant.encode(), said)
+        return self._conversation
 
     def query(self, route: str) -> Query:
         """What an estimator looks at; decoded once."""

@@ -28,7 +28,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class RouteRuntime:
-    """A configured route with its two models, its policy, those that a header may name, and what it knows now."""
+    """A configured route with its two models, its policy, and the policies that a header may name.
+
+    `live`: what the route knows now; `plain`: the same without the policy's controllers, for policies by header, whose
+    losses a floor knows nothing of.
+    """
 
     name: str
     config: Route
@@ -37,6 +41,7 @@ class RouteRuntime:
     policy: Policy
     named: Mapping[str, Policy]
     live: LiveRoute
+    plain: LiveRoute
 
     def model(self, arm: Arm) -> ModelClient:
         return self.teacher if arm == "teacher" else self.student
@@ -143,7 +148,8 @@ class Runtime:
             calibration=lambda: slot.current.calibration_set if slot and slot.current else None,
         )
         named = {each: other.build(name, standing.slots) for each, other in self._named_policies().items()}
-        return RouteRuntime(name, config, teacher, student, policy, named, live)
+        plain = LiveRoute(standing.boards.named(name), teacher, student)
+        return RouteRuntime(name, config, teacher, student, policy, named, live, plain)
 
     def _named_policies(self) -> dict[str, PolicyConfig]:
         arms: tuple[Arm, ...] = ("teacher", "student")

@@ -66,8 +66,8 @@ _LEXICONS: dict[str, frozenset[bytes]] = {
     }.items()
 }
 _CHOICE = re.compile(r"(?m)^\(?([A-Ja-j])[.):] ?(.*)$")
-_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
-_SLASHED = re.compile(r"\d/\d")
+_NUMBER = re.compile(r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
+_SLASHED = re.compile(r"[0-9]/[0-9]")
 _DIGIT = re.compile(r"[0-9]")
 _LARGEST_DIGITS = 15
 

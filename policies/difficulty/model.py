@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,7 @@ class DifficultyModel:
     report: Mapping[str, Any] = field(default_factory=dict)
     calibration_set: CalibrationSet | None = None
     kind: str = "difficulty"
+    after: Literal["request", "sentence", "answer"] = "request"
     version: str = field(init=False, default="")
     _level: dict[int, int] = field(init=False, repr=False, compare=False, default_factory=dict)
 

@@ -85,6 +85,8 @@ class DifficultyConfig(ControlledConfig):
     def _decides(self) -> DifficultyConfig:
         if self.threshold is None and self.pace is None and self.floor is None:
             raise ValueError("nothing decides: give a threshold, a pace or a floor")
+        if self.floor is not None and self.untrained == "student":
+            raise ValueError("a floor certifies nothing before something is trained: `untrained` must be teacher")
         if self.trained and self.file:
             raise ValueError("give `trained` or `file`, not both")
         return self
@@ -93,7 +95,7 @@ class DifficultyConfig(ControlledConfig):
         return Controls(self.threshold, self.pace, self.floor, sticks=True)
 
     def trained_for(self, route: str) -> str:
-        return f"{FILE}{self.file}" if self.file else self.trained or f"{route}:difficulty"
+        return f"{FILE}difficulty:{self.file}" if self.file else self.trained or f"{route}:difficulty"
 
     def build(self, route: str, slots: Slots) -> Policy:
         return Difficulty(

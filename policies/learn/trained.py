@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from policies.gate.answer import StudentAnswer
 from policies.query import Query, Vector
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from policies.learn.artifact import CalibrationSet
 
 FILE = "file:"
-"""Before the path in the name of a slot that a file fills, not the store."""
+"""Begins the name of a slot that a file fills, not the store: `file:KIND:PATH`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,10 @@ class Trained(Protocol):
     @property
     def kind(self) -> str:
         """The kind of policy that it is for: difficulty, cascade."""
+
+    @property
+    def after(self) -> Literal["request", "sentence", "answer"]:
+        """When it is asked: before the student, after its first sentence, or after its whole answer."""
 
     @property
     def version(self) -> str:

@@ -6,7 +6,7 @@ from policies.certify.records import Audited
 from policies.learn.trained import Score
 from router.evidence.records import ArmAnswer
 from router.exchange import Trace
-from router.gate.seen import recorded
+from router.gate.seen import seen, worst
 from router.runtime import RouteRuntime
 
 
@@ -20,10 +20,15 @@ def answered(trace: Trace) -> None:
         route.live.answered(trace.request, arm, usage)
     if trace.excluded is None and trace.loss is not None and trace.decision is not None:
         gated = trace.decision.gate is not None
-        route.live.decided(trace.request, trace.scored_by, trace.loss, trace.novelty or 0.0, arm, gated=gated)
+        own = trace.target.policy is route.policy  # not an operating point that the client chose
+        route.live.decided(
+            trace.request, trace.scored_by, trace.loss, trace.novelty or 0.0, arm, gated=gated, paced=own
+        )
 
 
-def compared(trace: Trace, route: RouteRuntime, student: ArmAnswer | None, harm: float | None) -> None:
+def compared(
+    trace: Trace, route: RouteRuntime, student: ArmAnswer | None, harm: float | None, shadow: Score | None = None
+) -> None:
     """A request of the uniform audit has its verdict; `harm` None: nobody could tell, which counts as harm.
 
     Where the teacher answered before a gate could look, the student's answer is scored now, and stands for those of its
@@ -32,7 +37,7 @@ def compared(trace: Trace, route: RouteRuntime, student: ArmAnswer | None, harm:
     """
     if trace.sample != "audit" or trace.audit_probability <= 0 or route.live.floor_settings is None:
         return
-    score = _score(trace, route, student)
+    score = _score(trace, route, student, shadow)
     if score is None:
         return
     if trace.loss is None:
@@ -48,12 +53,12 @@ def compared(trace: Trace, route: RouteRuntime, student: ArmAnswer | None, harm:
             harm=1.0 if harm is None else harm,
             probability=trace.audit_probability,
             time_s=trace.wall,
-            student=trace.arm == "student",
+            student=(trace.arm or "student") == "student",
         ),
     )
 
 
-def _score(trace: Trace, route: RouteRuntime, student: ArmAnswer | None) -> Score | None:
+def _score(trace: Trace, route: RouteRuntime, student: ArmAnswer | None, shadow: Score | None) -> Score | None:
     if trace.loss is not None:
         return Score(trace.loss, trace.novelty or 0.0)
     gate = trace.decision.gate if trace.decision else None
@@ -61,4 +66,6 @@ def _score(trace: Trace, route: RouteRuntime, student: ArmAnswer | None) -> Scor
         return None
     if student is None or student.error is not None:
         return Score(1.0)
-    return gate.score(trace.request.query(route.name), recorded(student))
+    if shadow is None and trace.arm == "student" and trace.served is not None:  # a spent budget: no gate was asked
+        return worst(gate, trace.request, route.name, seen(trace.served, gate.needs)) or Score(1.0)
+    return shadow

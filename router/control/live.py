@@ -183,7 +183,7 @@ class LiveRoute:
     def audit_rate(self) -> float:
         """The least share of requests that the floor wants audited; 0 without a floor."""
         settings = self.floor_settings
-        if settings is None:
+        if settings is None or not self._scorer():
             return 0.0
         state = self.board.state
         known = state.version == self.version and state.floor is not None
@@ -198,6 +198,7 @@ class LiveRoute:
         arm: Arm,
         *,
         gated: bool = False,
+        paced: bool = True,
         probability: float = 1.0,
     ) -> None:
         """A request that was scored by `version`, and who answered it; `gated`: after the student had answered.
@@ -211,7 +212,7 @@ class LiveRoute:
             return
         times = _times(probability)
         tally.decided(loss, novelty, arm, times)
-        pace_usd = self.pace_usd
+        pace_usd = self.pace_usd if paced else None
         if pace_usd is not None and (self.threshold is None or loss >= self.threshold):
             cost_usd = self.teacher_cost_usd(request) if gated else self.extra_cost_usd(request)
             tally.priced(loss, cost_usd, pace_usd, times)

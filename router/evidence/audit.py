@@ -148,7 +148,7 @@ class Auditor:
         try:
             await self._ask_again(pair, comparison, route, shadow, noise)
         finally:  # also where it was cut short: what is known is kept
-            result = self._keep(trace, route, pair, comparison.request, noise)
+            result = self._keep(trace, route, pair, comparison.request, noise, shadow)
         return result
 
     async def _ask_again(
@@ -171,13 +171,15 @@ class Auditor:
     def _is_large(self, trace: Trace) -> bool:
         return len(trace.request.body) > self._pair_max_bytes
 
-    def _keep(self, trace: Trace, route: RouteRuntime, pair: Compared, request: dict[str, Any], noise: bool) -> str:
+    def _keep(
+        self, trace: Trace, route: RouteRuntime, pair: Compared, request: dict[str, Any], noise: bool, shadow: Shadow
+    ) -> str:
         """Count the comparison and write the pair, in one step; "pair", or "too_large"."""
         teacher, student, verdict = pair.teacher, pair.student, pair.verdict
         harm = _harm(verdict)
         self._retention.compared(trace, route, harm if teacher.error is None else None)
         if teacher.error is None:
-            feed.compared(trace, route, student, harm)
+            feed.compared(trace, route, student, harm, shadow.score)
         if noise:
             self._retention.redrawn(trace, route, _harm(pair.second_verdict))
         told = triage(verdict, teacher, student, pair.second_verdict, pair.second_student)

@@ -49,7 +49,7 @@ class Sampler:
         if trace.excluded is not None:
             return
         config = route.config.audit
-        rate = max(config.rate, route.live.audit_rate)
+        rate = config.rate if route.config.mode == "observe" else max(config.rate, route.live.audit_rate)
         if not rate:
             return
         trace.audit_probability = rate * self.keep(route)
@@ -68,7 +68,7 @@ class Sampler:
         by = trace.reason.partition(":")[0]
         if by == "escalated" and trace.escalated is not None and trace.escalated.whole:
             self._target(trace, route, "escalation", targeted.escalations)
-        elif by == "cascade" and _is_unsure(trace, route, targeted.margin):
+        elif by == "cascade" and targeted.low_confidence and _is_unsure(trace, route, targeted.margin):
             self._target(trace, route, "confidence", targeted.low_confidence)
 
     def keep(self, route: RouteRuntime) -> float:

@@ -14,6 +14,7 @@ import msgspec
 
 from policies.base import Arm, Gate
 from policies.cascade import SCORE_TOKENS
+from policies.learn.trained import Score
 from router.arm import ArmCall, open_arm
 from router.errors import BadRequest, BudgetSpent, RouterError, TooManyRequests
 from router.evidence.compare.base import Answer, JudgeUnavailable
@@ -21,6 +22,7 @@ from router.evidence.records import ArmAnswer, arm_answer
 from router.exchange import Trace
 from router.gate.asker import Asker
 from router.gate.inquiry import Inquiry
+from router.gate.seen import worst
 from router.ledger.bill import Bill, Origin
 from router.ledger.ledger import Ledger
 from router.record.recorder import Recorder
@@ -59,6 +61,7 @@ class Shadow:
         self._recorder = recorder
         self._bill = Bill()
         self.asked_judge = False
+        self.score: Score | None = None
         self._waits = False
 
     async def ask(self, arm: Arm) -> ArmAnswer:
@@ -82,8 +85,8 @@ class Shadow:
         if not call.succeeded:
             return arm_answer(model.name, Answer.failed(f"status {call.reply.status}"), call.charge)
         gate = self._trace.decision.gate if self._trace.decision else None
-        if arm == "student" and gate is not None and gate.asks:
-            await self._inquire(gate, call)
+        if arm == "student" and gate is not None:
+            await self._score(gate, call)
         return arm_answer(
             model.name,
             call.answer(),
@@ -93,8 +96,8 @@ class Shadow:
             checks=call.checks,
         )
 
-    async def _inquire(self, gate: Gate, call: ArmCall) -> None:
-        """A floor compares what a gate says of answers from the background and of those that were served."""
+    async def _score(self, gate: Gate, call: ArmCall) -> None:
+        """What the gate says of the answer, as it would have of one that was served; None where it could not ask."""
         runtime, caller = self._trace.target.runtime, self._trace.request.caller
         assert runtime is not None
         purse = self._ledger.purse(caller, self._route.name, background=True)
@@ -102,7 +105,9 @@ class Shadow:
         inquiry = Inquiry(self._trace.request, runtime, self._route, gate, asker, Leash(background=True))
         async with inquiry:
             inquiry.begin()
-            await inquiry.answers(call)
+            answers = await inquiry.answers(call)
+        if not inquiry.unanswered:
+            self.score = worst(gate, self._trace.request, self._route.name, answers)
 
     async def judge(self, name: str, messages: list[dict[str, str]], max_tokens: int) -> str:
         """A judge's text. Raises JudgeUnavailable."""

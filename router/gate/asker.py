@@ -12,12 +12,14 @@ import msgspec
 
 from router.arm import ArmCall, open_arm
 from router.auth import Caller
-from router.errors import RouterError
+from router.errors import RouterError, TooManyRequests
 from router.ledger.bill import Bill, Origin
 from router.ledger.purse import Purse
 from router.request import ClientRequest, Endpoint, parse_fields
 from router.upstream.model import Attempts, Leash, ModelClient
 from router.upstream.transport import TransportError
+
+PLACE_EVERY_S = 0.1
 
 
 class Unanswered(Exception):
@@ -53,7 +55,7 @@ class Asker:
         bill, leash = Bill(), Leash(background=self._background)
         try:
             async with asyncio.timeout(timeout_s):
-                call = await open_arm(request, model, bill, self._headers, leash, Attempts(), self._purse)
+                call = await self._open(request, model, bill, leash)
             call.settle(self._origin)
             call.close()
         except TimeoutError:
@@ -65,6 +67,16 @@ class Asker:
         if not call.succeeded:
             raise Unanswered(f"model '{model.name}' answered with status {call.reply.status}")
         return call
+
+    async def _open(self, request: ClientRequest, model: ModelClient, bill: Bill, leash: Leash) -> ArmCall:
+        """In the background a model that is busy is asked again a little later: clients come first."""
+        while True:
+            try:
+                return await open_arm(request, model, bill, self._headers, leash, Attempts(), self._purse)
+            except TooManyRequests:
+                if not self._background:
+                    raise
+                await asyncio.sleep(PLACE_EVERY_S)
 
     def _pay(self, bill: Bill) -> None:
         """Tries that failed, and calls that were given up, are the gate's too."""

@@ -123,6 +123,11 @@ class Inquiry:
         if note not in self.notes:
             self.notes.append(note)
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether something that was asked brought no answer, which says nothing about the student."""
+        return any(note == "no_agreement" or note.startswith("unchecked:") for note in self.notes)
+
     @cached_property
     def _decoded(self) -> Mapping[str, Any]:
         return {name: self._request.value(name) for name in self._request.fields}

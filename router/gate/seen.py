@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import nan
 from types import MappingProxyType
 
-from policies.base import GateNeeds
+from policies.base import Gate, GateNeeds, RequestView
 from policies.gate import holdback
 from policies.gate.answer import Signals, StudentAnswer
+from policies.learn.trained import Score
+from policies.query import Query
 from router.arm import ArmCall
 from router.evidence.compare.base import Answer
 from router.evidence.records import ArmAnswer
@@ -30,6 +33,14 @@ def can_tell(call: ArmCall, needs: GateNeeds, choices: int) -> bool:
         return min(counts) >= needs.tokens
     said = call.choices(needs.tokens)
     return all(holdback.can_tell(needs, each.answer.text, len(each.tokens)) for each in said)
+
+
+def worst(gate: Gate, request: RequestView, route: str, answers: Sequence[StudentAnswer]) -> Score | None:
+    """What the gate says of the worst of the choices; None where one shows nothing to judge it by."""
+    query = request.query(route) if gate.reads_request else Query()
+    scores = [gate.score(query, answer) for answer in answers]
+    known = [score for score in scores if score is not None]
+    return max(known, key=lambda score: score.loss) if known and len(known) == len(scores) else None
 
 
 def student_answer(answer: Answer, *, complete: bool) -> StudentAnswer:

@@ -135,8 +135,8 @@ def _row(trace: Trace, teacher_only: int) -> DecisionRow:
         po=policy.kind if policy else "",
         pv=trace.policy_version or (policy.version if policy else ""),
         f=(request.prompt_bytes, sorted(request.needs)),
-        s=None if trace.score is None else (round(trace.score, 4), _rounded(trace.p_wrong)),
-        q=None if trace.loss is None else (round(trace.loss, 4), round(trace.novelty or 0.0, 4)),
+        s=None if trace.score is None and trace.p_wrong is None else (_rounded(trace.score), _rounded(trace.p_wrong)),
+        q=_estimate(trace),
         th=_rounded(trace.threshold),
         sw=round((trace.switch_cost_usd or 0.0) * NANO_PER_USD),
         g=trace.guards,
@@ -189,6 +189,13 @@ def _charges(bill: Bill) -> list[RowCharge]:
         )
         for charge in bill.charges
     ]
+
+
+def _estimate(trace: Trace) -> tuple[float, float] | None:
+    """Left out where it is P(wrong) again."""
+    if trace.loss is None or (trace.p_wrong is not None and not trace.novelty):
+        return None
+    return round(trace.loss, 4), round(trace.novelty or 0.0, 4)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -45,9 +45,7 @@ class Tuned:
 def require_points(config: PolicyConfig) -> None:
     """Raises NoSupport for a kind of policy that has no number to walk."""
     if config.point is None:
-        raise NoSupport(
-            f"a policy of kind '{config.kind}' has no operating points; cascade, difficulty and split have"
-        )
+        raise NoSupport(f"a policy of kind '{config.kind}' has no operating points; cascade, difficulty and split have")
 
 
 def tune(prepared: Prepared, config: PolicyConfig, max_losses: Sequence[float], delta: float) -> Tuned:

@@ -15,13 +15,11 @@ from router.evidence.records import PairRecord
 from router.evidence.triage import UNDECIDED
 from router.gate.seen import recorded
 from router.lossmap.outcome import is_loss
-from router.prompt import opening, query_of
+from router.prompt import opening_text, query_of
 from router.settings import Settings
-from router.texts import texts
 from router.upstream.model import model_version
 
 HELD_BACK = "test"  # the split that no policy learns from, so that replays have pairs that none has seen
-OPENING_CHARACTERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,7 @@ def example_of(pair: PairRecord) -> Example:
 def conversation_of(pair: PairRecord) -> str:
     """Hex digits over the tenant and what was said up to the first message of the user: equal for all turns."""
     said = pair.request.get("messages") or pair.request.get("prompt") or pair.request.get("input")
-    first = "\n".join(texts(opening(said)))[:OPENING_CHARACTERS] or pair.id
+    first = opening_text(said) or pair.id
     return blake2b(f"{pair.tenant}\0{first}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Keeps one worker's slots filled with what is in force: a promotion reaches every worker within about a second.
 
-A slot follows the store, or the file of its name (`file:PATH`). What cannot be loaded changes nothing: it is logged and
-counted, and the version that was in force stays.
+A slot follows the store, or the file of its name (`file:KIND:PATH`). What cannot be loaded changes nothing: it is
+logged and counted, and the version that was in force stays.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class TrainedFollower:
 
     async def _follow_files(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
-            path = Path(slot.name.removeprefix(FILE))
+            path = Path(slot.name.split(":", 2)[2])
             mark: Mark = (0, 0, 0)
             try:
                 mark = await asyncio.to_thread(_mark, path)
@@ -137,9 +137,9 @@ def _instead_of(before: str | None) -> str:
 
 
 def _require_kind(name: str, trained: Trained) -> None:
-    """Raises ValueError for a policy of another kind than its name says; a file's name says none."""
-    expected = name.rpartition(":")[2]
-    if not name.startswith(FILE) and trained.kind != expected:
+    """Raises ValueError for a policy of another kind than its name says."""
+    expected = name.split(":", 2)[1] if name.startswith(FILE) else name.rpartition(":")[2]
+    if trained.kind != expected:
         raise ValueError(f"it is of kind {trained.kind}, not {expected}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from policies.gate.answer import StudentAnswer
 from policies.learn.artifact import CalibrationSet
@@ -20,6 +20,7 @@ class Plain:
     kind: str
     version: str
     loss: float = 0.5
+    after: Literal["request", "sentence", "answer"] = "answer"
     report: Mapping[str, Any] = field(default_factory=dict)
     calibration_set: CalibrationSet | None = None
 

@@ -189,7 +189,7 @@ async def test_a_version_in_force_whose_file_is_gone_is_told_and_changes_nothing
 
 async def test_a_file_is_followed_without_redis(tmp_path: Path) -> None:
     path = tmp_path / "trained.policy"
-    name = f"file:{path}"
+    name = f"file:cascade:{path}"
     worker = Worker(None, name, NAME)
     await worker.follower.turn()
     assert worker.version(name) is None
@@ -206,8 +206,17 @@ async def test_a_file_is_followed_without_redis(tmp_path: Path) -> None:
     assert worker.version(name) == "00000002"
 
 
+async def test_a_file_of_another_kind_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "trained.policy"
+    path.write_text("cascade 00000001")
+    name = f"file:difficulty:{path}"
+    worker = Worker(None, name)
+    await worker.follower.turn()
+    assert worker.version(name) is None and "it is of kind cascade, not difficulty" in caplog.text
+
+
 async def test_a_file_that_is_missing_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    worker = Worker(None, f"file:{tmp_path}/none")
+    worker = Worker(None, f"file:cascade:{tmp_path}/none")
     for _ in range(3):
         await worker.follower.turn()
     assert len(caplog.messages) == 1 and "No such file or directory" in caplog.text

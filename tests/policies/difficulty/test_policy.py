@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -24,6 +24,7 @@ class Fixed:
     loss: float
     version: str = "11112222"
     kind: str = "difficulty"
+    after: Literal["request", "sentence", "answer"] = "request"
 
     @property
     def report(self) -> Mapping[str, Any]:
@@ -157,7 +158,11 @@ def test_a_block_that_cannot_decide_is_refused(block: dict[str, Any], problem: s
 
 @pytest.mark.parametrize(
     ("block", "name"),
-    [({}, "auto:difficulty"), ({"trained": "other:difficulty"}, "other:difficulty"), ({"file": "p.st"}, "file:p.st")],
+    [
+        ({}, "auto:difficulty"),
+        ({"trained": "other:difficulty"}, "other:difficulty"),
+        ({"file": "p.st"}, "file:difficulty:p.st"),
+    ],
 )
 def test_the_trained_policy_is_that_of_the_route_unless_said(block: dict[str, Any], name: str) -> None:
     assert config_of(threshold=0.3, **block).trained_for("auto") == name

@@ -131,7 +131,7 @@ def test_a_learned_gate_still_heeds_the_checks() -> None:
         ({}, None),
         ({"gate": "learned"}, "auto:cascade"),
         ({"gate": "learned", "trained": "mine"}, "mine"),
-        ({"gate": "learned", "file": "gate.bin"}, "file:gate.bin"),
+        ({"gate": "learned", "file": "gate.bin"}, "file:cascade:gate.bin"),
     ],
 )
 def test_only_a_learned_gate_follows_a_trained_policy(block: dict[str, Any], name: str | None) -> None:

@@ -175,7 +175,7 @@ async def test_agreement_alone_is_enough_for_a_model_without_log_probabilities(
     student.default = by_kind(FIRST, SAME)
     async with running_gateway(config(teacher, student, policy={"gate": "checks"})) as gw:
         assert (await gw.ask("chat", stream=stream)).headers["x-router-model"] == "student"
-        assert (await gw.row()).q == (0.3333, 0.0)
+        assert (await gw.row()).s == (None, 0.3333)
         student.default = by_kind(FIRST, CLOSE)
         assert (await gw.ask("chat", stream=stream)).headers["x-router-reason"] == "escalated"
     assert not any("logprobs" in request.json for request in student.requests)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import log
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -31,6 +31,7 @@ class Estimator:
     loss: float
     kind: str = "cascade"
     version: str = "abcd1234"
+    after: Literal["request", "sentence", "answer"] = "answer"
     report: Mapping[str, Any] = field(default_factory=dict)
     calibration_set: None = None
     seen: list[tuple[Query, StudentAnswer | None]] = field(default_factory=list)
@@ -92,7 +93,7 @@ async def test_with_the_first_sentence_it_sees_no_more_than_that(
     student.default = Reply("I am sure of that. But not of this.", token_logprob=-0.5)
     policy = {**LEARNED, "decide_after": "sentence"}
     async with running_gateway(two_models(teacher.url, student.url, policy=policy)) as gw:
-        estimator = Estimator(0.1)
+        estimator = Estimator(0.1, after="sentence")
         promote(gw, estimator)
         answer = await gw.ask("chat", stream=stream)
         assert b"this." in answer.content
@@ -100,6 +101,20 @@ async def test_with_the_first_sentence_it_sees_no_more_than_that(
     assert seen is not None and seen.signals is not None
     assert (seen.text, seen.finish_reason, seen.complete) == ("I am sure of that.", None, False)
     assert seen.signals.tokens == 5
+
+
+async def test_a_gate_that_learned_from_whole_answers_does_not_judge_first_sentences(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    student.default = Reply("I am sure of that. But not of this.", token_logprob=-0.01)
+    async with running_gateway(
+        two_models(teacher.url, student.url, policy=LEARNED | {"decide_after": "sentence"})
+    ) as gw:
+        estimator = Estimator(0.9, after="answer")
+        promote(gw, estimator)
+        assert (await gw.ask("chat")).headers["x-router-model"] == "student"  # by the log-probabilities
+        assert (await gw.row()).pv.endswith("+none")
+    assert estimator.seen == []
 
 
 async def test_a_gate_that_needs_no_entropies_asks_for_none(
