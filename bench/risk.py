@@ -39,7 +39,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -215,7 +215,7 @@ def run(
         floor.scored(_counts(bins[step], new[step], student[step]), now_s)
         floor.audited(waiting)
         waiting = [
-            Audited(float(stream.loss[at]), float(stream.novelty[at]), float(lost[at]), rate, now_s, bool(student[at]))
+            Audited(float(stream.loss[at]), float(lost[at]), rate, now_s, bool(student[at]))
             for at in begin + np.flatnonzero(audited[step])
         ]
     below = stream.loss < fixed
@@ -224,7 +224,7 @@ def run(
         student=float(student.mean()),
         saved=float((student & ~audited).mean()),
         audited=float(audited.mean()),
-        alarms=len(floor.status().alarms),
+        alarms=sum(floor.status().rung.values()),
         fixed_lost=float((lost * below).mean()),
         fixed_saved=float(below.mean()),
     )
@@ -279,7 +279,8 @@ def _splits(files: Sequence[Path], count: int, seed: int, cache: Path | None) ->
         found.append(_split(examples, subjects, np.random.default_rng([seed, number])))
         print(f"split {number + 1} of {count}: {time.process_time() - started:.0f} s of CPU", file=sys.stderr)
     if cache is not None:
-        np.savez(cache, **{name: values for at, split in enumerate(found) for name, values in _pack(split, at)})
+        arrays: dict[str, Any] = {name: values for at, split in enumerate(found) for name, values in _pack(split, at)}
+        np.savez(cache, **arrays)
     return found
 
 

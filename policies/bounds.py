@@ -77,11 +77,14 @@ def self_normalised(losses: Sequence[float] | Floats, probabilities: Sequence[fl
 
 
 def effective_sample_size(probabilities: Sequence[float] | Floats) -> float:
-    """Kish (1965): (sum w)² / sum w² with w = 1/probability; the number of equally weighted pairs worth as much."""
-    if len(probabilities) == 0:
-        return 0.0
-    weights = 1 / np.asarray(probabilities, dtype=np.float64)
-    return float(weights.sum() ** 2 / (weights @ weights))
+    """The number of equally weighted pairs worth as much; see `kish`."""
+    return kish(1 / np.asarray(probabilities, dtype=np.float64))
+
+
+def kish(weights: Floats) -> float:
+    """(sum w)² / sum w²: how many equally weighted draws say as much (Kish 1965); 0 without any."""
+    square = float(weights @ weights)
+    return float(weights.sum()) ** 2 / square if square else 0.0
 
 
 def certifies(

@@ -61,12 +61,12 @@ class CascadeGate:
         if self.trained is not None:
             return self.trained.score(query, beginning(self.needs, answer))
         p_wrong = self._p_wrong(answer.signals)
-        agreement = self.asks.agreement
-        if agreement is not None and answer.agreement is not None:
-            return Score(with_agreement(p_wrong, answer.agreement, agreement.samples))
+        agrees = self.asks.agreement is not None
+        if agrees and answer.agreement is not None:
+            return Score(with_agreement(p_wrong, answer.agreement, answer.samples))
         if p_wrong is not None:
             return Score(p_wrong)
-        only_checks = self.needs.tokens == 0 and agreement is None
+        only_checks = self.needs.tokens == 0 and not agrees
         return Score(0.0) if only_checks else None
 
     def choose(self, loss: float, live: Live, teacher_cost_usd: float) -> Choice:

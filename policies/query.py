@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from policies.learn.text import sample
+
 
 @dataclass(frozen=True, slots=True)
 class Vector:
@@ -37,5 +39,5 @@ class Query:
 
     @property
     def encoded(self) -> str:
-        """The text that an encoder is given."""
-        return self.last or self.whole
+        """The text that an encoder is given: sampled, as encoders take no more than so much, and never empty."""
+        return sample(self.last or self.whole) or " "

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
-from policies.gate.answer import Signals
+from policies.gate.answer import Signals, StudentAnswer
 from policies.gate.tokens import signals_of
 from router.errors import RouterError, UpstreamFailed, UpstreamTimeout
 from router.evidence.compare.base import Answer
@@ -28,17 +27,16 @@ Batch = list[tuple[Event, bytes]]
 class ArmCall:
     """An answer of one model: complete (`completed`), streaming (`read`), or an error status of the upstream.
 
-    `held`: what was read of a stream and not shown to the client yet. `agreement`, `checks`: what a gate found out
-    about it, as in `policies.gate.answer.StudentAnswer`.
+    `held`: what was read of a stream and not shown to the client yet. `examined`: its first choice with
+    what a gate asked about it.
     """
 
     __slots__ = (
         "_estimate",
         "_parser",
-        "agreement",
         "charge",
-        "checks",
         "completed",
+        "examined",
         "held",
         "model",
         "outgoing",
@@ -58,8 +56,7 @@ class ArmCall:
         self._parser = SSEParser()
         self.reader = StreamReader(outgoing, assemble)
         self.held: list[Batch] = []
-        self.agreement: float | None = None
-        self.checks: Mapping[str, bool] = MappingProxyType({})
+        self.examined: StudentAnswer | None = None
 
     @property
     def succeeded(self) -> bool:

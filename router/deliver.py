@@ -92,7 +92,7 @@ async def _stream(client: Client, trace: Trace, call: ArmCall, shown: Presenter,
     await client.start_stream([*EVENTS, *router_headers(trace, request_id)])
     started = time.perf_counter()
     try:
-        async with asyncio.timeout_at(call.reply.deadline + SLOW_CLIENT_S):
+        async with asyncio.timeout_at(_deadline(call) + SLOW_CLIENT_S):
             await _pump(client, call, shown)
             call.settle("serve")
             await client.write(_cost_comment(trace) + shown.finish())
@@ -119,6 +119,13 @@ async def _stream(client: Client, trace: Trace, call: ArmCall, shown: Presenter,
     client.unwatch()  # what comes now is no hang-up
     await client.end_stream()
     await call.reply.drain(DRAIN_S)
+
+
+def _deadline(call: ArmCall) -> float:
+    """In loop time: the model's, or as long again for an answer that a gate has held back until it was whole."""
+    if not call.whole:
+        return call.reply.deadline
+    return asyncio.get_running_loop().time() + call.model.config.timeouts.total_s
 
 
 async def _pump(client: Client, call: ArmCall, shown: Presenter) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from policies.base import Arm, Decision, Gate, GateNeeds
+from policies.base import Arm, Decision, Gate, GateNeeds, Policy
 from policies.gate.answer import StudentAnswer
 from router.arm import ArmCall, open_arm
+from router.complaints import POLICY_ERROR
 from router.control.live import LiveRoute
 from router.errors import BudgetSpent, RouterError, TooManyRequests, UpstreamFailed
 from router.evidence.records import Sample
@@ -87,6 +88,11 @@ class Trace:
     def route(self) -> RouteRuntime | None:
         return self.target.route
 
+    @property
+    def student_broke(self) -> bool:
+        """Whether the client got an error, or half an answer, because the student failed."""
+        return self.route is not None and self.model is self.route.student and (self.broken or self.outcome == "failed")
+
 
 class Judgement(NamedTuple):
     """What a gate says of the student's answer."""
@@ -155,7 +161,7 @@ class Exchange:
             return _certain("teacher", f"guard:{trace.misfit}")
         assert trace.target.policy is not None
         trace.policy_version, trace.scored_by = trace.target.policy.version, route.live.version
-        decision = await trace.target.policy.decide(self._request, self._live(route))
+        decision = await self._decided(route, trace.target.policy)
         trace.threshold, trace.switch_cost_usd = decision.threshold, decision.switch_cost_usd
         if decision.score is not None:
             trace.loss, trace.novelty = decision.score.loss, decision.score.novelty
@@ -165,6 +171,20 @@ class Exchange:
             trace.fell_back = True
             return _certain(other, f"down:{decision.arm}")
         return decision
+
+    async def _decided(self, route: RouteRuntime, policy: Policy) -> Decision:
+        """What the policy says; the teacher where it fails. Raises RouterError for a request that cannot be read."""
+        try:
+            return await policy.decide(self._request, self._live(route))
+        except RouterError:
+            raise
+        except Exception:  # whatever a policy does, the client gets an answer
+            self._complain(route)
+            return _certain("teacher", POLICY_ERROR)
+
+    def _complain(self, route: RouteRuntime) -> None:
+        self._trace.guards.append(POLICY_ERROR)
+        route.complaints.tell(route.name)
 
     def _misfit(self, route: RouteRuntime) -> str | None:
         """Why the student cannot be asked: its abilities and limits; a Responses request that chat cannot say."""
@@ -255,7 +275,13 @@ class Exchange:
         finally:
             self._trace.upstream_s += time.perf_counter() - started
         self._trace.guards += inquiry.notes
-        return self._judged(route, gate, answers)
+        try:
+            return self._judged(route, gate, answers)
+        except RouterError:
+            raise
+        except Exception:  # likewise
+            self._complain(route)
+            return Judgement(True, f"escalated:{POLICY_ERROR}")
 
     async def _hold(self, student: ArmCall, gate: Gate) -> None:
         """Keep a stream back until the gate can tell: enough of it is there, or the answer is complete."""
@@ -281,6 +307,9 @@ class Exchange:
         if not all(passed for answer in answers for passed in answer.checks.values()):
             return Judgement(True, "escalated:check")
         live = self._live(route)
+        if live.floor is not None and trace.scored_by != live.version:  # a floor of others, promoted in the meantime
+            trace.threshold = 0.0
+            return Judgement(True, "escalated:floor")
         choice = gate.choose(score.loss, live, live.teacher_cost_usd(self._request))
         trace.threshold = choice.threshold
         escalates = choice.arm == "teacher"

@@ -65,7 +65,7 @@ class Gateway:
         shared_dir: Path | None = None,
     ) -> None:
         self.metrics = metrics
-        self._standing = Standing(conversations=Conversations(shared_dir))
+        self._standing = Standing(conversations=_conversations(shared_dir))
         self.runtime = Runtime(settings, self._standing)
         redis = settings.config.redis
         ledger_url = (redis and redis.ledger_url) or redis_url
@@ -130,6 +130,7 @@ class Gateway:
         self.ready = False
         await end(self._tasks)
         async with contextlib.AsyncExitStack() as last_to_first:
+            last_to_first.callback(self._standing.conversations.close)
             last_to_first.push_async_callback(self.runtime.close)
             last_to_first.push_async_callback(end, self._retiring)
             last_to_first.push_async_callback(self.writer.close)
@@ -271,6 +272,15 @@ def _trainings(config: Config) -> dict[str, tuple[str, Training]]:
         name: (trained_kind(route.policy.trained_for(name)), route.training) for name, route in config.routes.items()
     }
     return {name: (kind, training) for name, (kind, training) in found.items() if kind and training}
+
+
+def _conversations(shared_dir: Path | None) -> Conversations:
+    """Those of all workers; of this one where the folder has no room for them."""
+    try:
+        return Conversations(shared_dir)
+    except OSError as error:
+        log.error("each worker remembers the models of its own conversations only: %s", error)
+        return Conversations()
 
 
 def _content(path: Path) -> str | None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from policies.query import Query
 from router.texts import texts
 
+PROMPT_FIELD: Mapping[str, str] = {
+    "chat": "messages",
+    "completions": "prompt",
+    "responses": "input",
+    "embeddings": "input",
+}
 INSTRUCTING = frozenset({"system", "developer"})
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 TOOL_FIELDS = ("tools", "functions")
 MAX_OPENING_CHARACTERS = 4096
+LARGEST = 2**53  # integer that a client may send: beyond it a float is no longer exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +37,14 @@ class Prompt:
     turns: int
 
 
-def read_prompt(request: Mapping[str, Any]) -> Prompt:
+def said_of(request: Mapping[str, Any], endpoint: str) -> Any:
+    """What an endpoint reads as the conversation; None where it is missing, whatever else the request holds."""
+    return request.get(PROMPT_FIELD.get(endpoint, ""))
+
+
+def read_prompt(request: Mapping[str, Any], endpoint: str) -> Prompt:
     """Of a chat, completion, Responses or embedding request; what is not text is left out."""
-    said = request.get("messages") or request.get("prompt") or request.get("input")
+    said = said_of(request, endpoint)
     instructions = [request["instructions"]] if isinstance(request.get("instructions"), str) else []
     messages = [(message.get("role"), "\n".join(texts(dict(message)))) for message in _messages(said)]
     whole = "\n".join(texts(said))
@@ -43,10 +56,12 @@ def read_prompt(request: Mapping[str, Any]) -> Prompt:
     return Prompt("\n".join(system), users[-1] if users else "", whole, spoken, len(users))
 
 
-def query_of(request: Mapping[str, Any], *, needs: Collection[str], tenant: str, key: str, route: str) -> Query:
+def query_of(
+    request: Mapping[str, Any], endpoint: str, *, needs: Collection[str], tenant: str, key: str, route: str
+) -> Query:
     """What an estimator looks at of a decoded request; a field of a wrong type counts as left out."""
-    prompt = read_prompt(request)
-    limits = [limit for name in OUTPUT_LIMITS if isinstance(limit := request.get(name), int)]
+    prompt = read_prompt(request, endpoint)
+    limits = [limit for name in OUTPUT_LIMITS if isinstance(limit := request.get(name), int) and limit <= LARGEST]
     return Query(
         system=prompt.system,
         last=prompt.last,
@@ -72,14 +87,16 @@ def opening(said: Any) -> Any:
 
 
 def opening_text(said: Any, most: int = MAX_OPENING_CHARACTERS) -> str:
-    """What stays the same over the turns of a conversation, at most so many characters of it.
+    """What stays the same over the turns of a conversation, bounded as by `bounded`."""
+    return bounded("\n".join(texts(opening(said))), most)
 
-    Of messages both ends are kept: a long system prompt, with which all begin, must not make all of them one.
-    """
-    text = "\n".join(texts(opening(said)))
-    if isinstance(said, list) and len(text) > most:
-        return text[: most // 2] + text[-(most // 2) :]
-    return text[:most]
+
+def bounded(text: str, most: int = MAX_OPENING_CHARACTERS) -> str:
+    """The text, or of one above `most` characters its start and a digest of all of it: a template with which all begin
+    or end must not make all of them one."""
+    if len(text) <= most:
+        return text
+    return text[:most] + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _messages(said: Any) -> Iterator[Mapping[str, Any]]:

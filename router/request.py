@@ -15,7 +15,7 @@ import msgspec
 from policies.query import Query
 from router.auth import Caller
 from router.errors import BadRequest
-from router.prompt import MAX_OPENING_CHARACTERS, OUTPUT_LIMITS, TOOL_FIELDS, opening_text, query_of
+from router.prompt import LARGEST, OUTPUT_LIMITS, PROMPT_FIELD, TOOL_FIELDS, bounded, opening_text, query_of
 from router.texts import texts
 
 Endpoint = Literal["chat", "completions", "responses", "embeddings"]
@@ -30,12 +30,6 @@ _SCALARS: Mapping[type, msgspec.json.Decoder[Any]] = {
 }
 _JSON_NAMES: Mapping[type, str] = {str: "string", bool: "boolean", int: "integer"}
 
-PROMPT_FIELD: Mapping[Endpoint, str] = {
-    "chat": "messages",
-    "completions": "prompt",
-    "responses": "input",
-    "embeddings": "input",
-}
 IMAGE_MARKS = (b'"image_url"', b'"input_image"', b'"input_audio"', b'"input_file"', b'"file"')
 DATA_URL = re.compile(rb'"data:[^"]*"')
 BYTES_PER_IMAGE = 4096  # what an image's tokens weigh as text, whatever its base64 weighs
@@ -143,12 +137,11 @@ class ClientRequest:
         return self._texts
 
     def conversation(self) -> bytes:
-        """The caller and the messages up to the first of the user (the prompt's start for completions)."""
+        """The caller and the messages up to the first of the user (for completions all of the prompt)."""
         if self._conversation is None:
             prompt = PROMPT_FIELD[self.endpoint]
-            said = opening_text(self.value(prompt)).encode("utf-8", "surrogatepass")
-            said = said or bytes(self.fields[prompt])[:MAX_OPENING_CHARACTERS]  # token ids or images
-            self._conversation = b"%b\0%b" % (self.caller.tenant.encode(), said)
+            said = opening_text(self.value(prompt)) or bounded(bytes(self.fields[prompt]).decode())  # or ids, images
+            self._conversation = b"%b\0%b" % (self.caller.tenant.encode(), said.encode("utf-8", "surrogatepass"))
         return self._conversation
 
     def query(self, route: str) -> Query:
@@ -157,7 +150,9 @@ class ClientRequest:
             read = (PROMPT_FIELD[self.endpoint], "instructions", *OUTPUT_LIMITS, *TOOL_FIELDS)
             request = {name: self.value(name) for name in read if name in self.fields}
             caller = self.caller
-            self._query = query_of(request, needs=self.needs, tenant=caller.tenant, key=caller.name, route=route)
+            self._query = query_of(
+                request, self.endpoint, needs=self.needs, tenant=caller.tenant, key=caller.name, route=route
+            )
         return self._query
 
     def value(self, name: str) -> Any:
@@ -171,15 +166,18 @@ class ClientRequest:
             raise BadRequest(f"'{name}' cannot be read: {error}", param=name) from None
 
     def scalar(self, name: str, kind: type[T]) -> T | None:
-        """A field of a simple type; None where it is missing or null. Raises BadRequest for another type."""
+        """A field of a simple type; None where it is missing or null. Raises BadRequest for another type, and for an
+        integer that no arithmetic would hold."""
         raw = self.fields.get(name)
         if raw is None:
             return None
         try:
             value: T | None = _SCALARS[kind].decode(raw)
-            return value
         except msgspec.DecodeError:
             raise BadRequest(f"'{name}' must be of type {_JSON_NAMES[kind]}", param=name) from None
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise BadRequest(f"'{name}' is out of range", param=name)
+        return value
 
     def _output_limit(self) -> int | None:
         limits = [limit for name in OUTPUT_LIMITS if (limit := self.scalar(name, int)) is not None]

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from policies.base import Arm, Policy, PolicyConfig
 from policies.fixed import FixedConfig
-from policies.learn.trained import Slots
+from policies.learn.artifact import CalibrationSet
+from policies.learn.trained import Slots, Trained
 from router.auth import Authenticator, Caller
+from router.complaints import Complaints
 from router.control.conversations import Conversations
 from router.control.live import Boards, LiveRoute
 from router.errors import BadRequest, NotFound, UnknownModel
@@ -31,7 +33,7 @@ class RouteRuntime:
     """A configured route with its two models, its policy, and the policies that a header may name.
 
     `live`: what the route knows now; `plain`: the same without the policy's controllers, for policies by header, whose
-    losses a floor knows nothing of.
+    losses a floor knows nothing of. `complaints`: where a policy that raises is told of.
     """
 
     name: str
@@ -42,6 +44,7 @@ class RouteRuntime:
     named: Mapping[str, Policy]
     live: LiveRoute
     plain: LiveRoute
+    complaints: Complaints = field(default_factory=Complaints)
 
     def model(self, arm: Arm) -> ModelClient:
         return self.teacher if arm == "teacher" else self.student
@@ -145,7 +148,7 @@ class Runtime:
             paced=controls.pace is not None,
             sticky=config.sticky if controls.sticks else None,
             conversations=standing.conversations,
-            calibration=lambda: slot.current.calibration_set if slot and slot.current else None,
+            calibration=lambda: _calibration(slot.current, teacher, student) if slot and slot.current else None,
         )
         named = {each: other.build(name, standing.slots) for each, other in self._named_policies().items()}
         plain = LiveRoute(standing.boards.named(name), teacher, student)
@@ -160,6 +163,12 @@ class Runtime:
         if old and old.config == config and old.api_key == api_key:
             return old
         return ModelClient(name, config, api_key)
+
+
+def _calibration(trained: Trained, teacher: ModelClient, student: ModelClient) -> CalibrationSet | None:
+    """The pairs of a trained policy from which a floor may start: none of other models, or of none that it names."""
+    taught_by = {"teacher": [teacher.version], "student": [student.version]}
+    return trained.calibration_set if trained.report.get("models") == taught_by else None
 
 
 def _policy_named(route: RouteRuntime, name: str) -> Policy:

@@ -1,14 +1,15 @@
 """What a decision costs, and how well the difficulty estimator ranks requests beside a plain baseline.
 
-    python -m bench.policies [FILE…] [--seeds 20] [--folds 5] [--policy difficulty|cascade] [--json OUT]
+    python bench/policies [FILE…] [--seeds 20] [--folds 5] [--policy difficulty|cascade] [--json OUT]
 
 Latency: CPU time of one decision (features and score) by an estimator trained on made-up requests of the lengths that
 it is then asked about; median and 99th percentile over `--decisions` different requests, after as many to warm up.
 
 Ranking: FILEs are tables as `distill-router policy evaluate` reads them. Every row is ranked by a policy trained on
 the other folds; the figures are the mean APGR over seeds, its spread over them, and the paired 95% bootstrap interval
-(over rows; the fits stay) of the gain over the baseline. The baseline: two logistic heads on hashed word 1-2-grams
-and the structure of the prompt, one fixed penalty, no identity, no trees.
+(over rows; the fits stay) of the gain over each baseline (`baselines.py`). `hashed` is the fixed reference: two
+logistic heads on hashed word 1-2-grams and nine numbers of the prompt. `structured` has the product's own structure
+of the prompt instead. Both: one fixed penalty, no identity, no trees.
 """
 
 from __future__ import annotations
@@ -23,24 +24,20 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from baselines import BASELINES
 
-from policies.difficulty import features
-from policies.difficulty.train import train
 from policies.judge.evaluate import Plan, out_of_fold
 from policies.judge.metrics import apgr, paired_apgr
-from policies.judge.rows import Row, Wanted
+from policies.judge.rows import Wanted
 from policies.judge.tables import read_table
 from policies.judge.trainers import TRAINERS, Rank
-from policies.learn import linear
 from policies.learn.example import Example
-from policies.learn.extra import single_threaded
-from policies.learn.rows import Floats, Rows, Sparse
+from policies.learn.rows import Floats
 from policies.learn.trained import Trained
-from policies.learn.trainers import Progress
+from policies.learn.trainers import Progress, train
 from policies.query import Query
 
 LENGTHS = (200, 1_000, 4_000, 16_000)
-BASELINE_PENALTY, BASELINE_SCALE = 100.0, 8.0
 COMMON = (
     "the of and to in is that for it was on are as with they at this from have or by not but what all were we there"
 )
@@ -61,27 +58,30 @@ def main() -> None:
     for length, (median, high) in found["latency_us"].items():
         print(f"| {length:,} | {median:.0f} | {high:.0f} |")
     if options.files:
-        print("\n| file | rows | APGR | spread | baseline | gain, 95% | s a fit |\n|---|---:|---:|---:|---:|---|---:|")
+        print("\n| file | rows | APGR | spread | s a fit | baseline | its APGR | gain, 95% |")
+        print("|---|---:|---:|---:|---:|---|---:|---|")
     for path in options.files:
         ranking = measure(path, options.policy, Plan(options.folds, options.seeds))
         found[path.stem] = ranking
-        print(_row(path.stem, ranking), flush=True)
+        for name in BASELINES:
+            print(_row(path.stem, ranking, name), flush=True)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 
 
-def _row(name: str, ranking: dict[str, Any]) -> str:
-    low, high = ranking["gain_interval"]
+def _row(name: str, ranking: dict[str, Any], baseline: str) -> str:
+    against = ranking["baselines"][baseline]
+    low, high = against["gain_interval"]
     return (
-        f"| {name} | {ranking['rows']:,} | {ranking['apgr']:.3f} | {ranking['spread']:.3f} | {ranking['baseline']:.3f} "
-        f"| {ranking['gain']:+.3f} [{low:+.3f}, {high:+.3f}] | {ranking['fit_s']:.1f} |"
+        f"| {name} | {ranking['rows']:,} | {ranking['apgr']:.3f} | {ranking['spread']:.3f} | {ranking['fit_s']:.1f} "
+        f"| {baseline} | {against['apgr']:.3f} | {against['gain']:+.3f} [{low:+.3f}, {high:+.3f}] |"
     )
 
 
 def latencies(decisions: int) -> dict[int, tuple[float, float]]:
     """Median and 99th percentile of a decision's CPU time in microseconds, by the prompt's characters."""
     random = Random(0)
-    model = train([_made_up(random, str(place), random.choice(LENGTHS[:3])) for place in range(600)])
+    model = train("difficulty", [_made_up(random, str(place), random.choice(LENGTHS[:3])) for place in range(600)])
     return {length: _timed(model, random, length, decisions) for length in LENGTHS}
 
 
@@ -137,42 +137,26 @@ def measure(path: Path, policy: str, plan: Plan) -> dict[str, Any]:
     student = np.array([row.student for row in rows], dtype=np.float64)
     clock = _Clock()
     ours = out_of_fold(rows, clock.around(trainer.fit), plan)
-    theirs = out_of_fold(rows, baseline, plan)
     each = [apgr(worth, teacher, student) for worth in ours]
-    gain, interval = paired_apgr(ours, theirs, teacher, student)
     return {
         "rows": len(rows),
         "seeds": plan.seeds,
         "apgr": float(np.mean(each)),
         "spread": float(np.std(each)),
-        "baseline": float(np.mean([apgr(worth, teacher, student) for worth in theirs])),
-        "gain": gain,
-        "gain_interval": (interval.low, interval.high) if interval else (float("nan"), float("nan")),
         "fit_s": clock.spent_s / clock.fits,
+        "baselines": {
+            name: _against(ours, out_of_fold(rows, fit, plan), teacher, student) for name, fit in BASELINES.items()
+        },
     }
 
 
-def baseline(examples: Sequence[Example], *, seed: int, progress: Progress | None) -> Rank:
-    """Two logistic heads on hashed words and structure: P(teacher good) - P(student good)."""
-    rows = _words([example.query for example in examples])
-    targets = np.array([[example.teacher, example.student] for example in examples], dtype=np.float64)
-    ones = np.ones(len(examples))
-    with single_threaded():
-        heads = [linear.fit(rows, target, ones, BASELINE_PENALTY, BASELINE_SCALE) for target in targets.T]
-
-    def rank(asked: Sequence[Row]) -> Floats:
-        found = _words([row.query for row in asked])
-        good, weak = (linear.sigmoid(head.logits(found)) for head in heads)
-        return np.asarray(good - weak)
-
-    return rank
-
-
-def _words(queries: Sequence[Query]) -> Rows:
-    """Structure and hashed words, without who asks."""
-    found = [features.extract(query) for query in queries]
-    sparse = [(each.columns[: each.words], each.values[: each.words]) for each in found]
-    return Rows(np.array([each.dense for each in found]), Sparse.of(sparse, features.WIDTH))
+def _against(ours: Floats, theirs: Floats, teacher: Floats, student: Floats) -> dict[str, Any]:
+    gain, interval = paired_apgr(ours, theirs, teacher, student)
+    return {
+        "apgr": float(np.mean([apgr(worth, teacher, student) for worth in theirs])),
+        "gain": gain,
+        "gain_interval": (interval.low, interval.high) if interval else (float("nan"), float("nan")),
+    }
 
 
 if __name__ == "__main__":

@@ -88,6 +88,14 @@ def _floor() -> Row:
                 "That it has seen.",
                 Short,
                 Query(_latest("floor_audits", "route"), "{{route}}"),
+                width=8,
+            ),
+            lines(
+                "Outside of the floor",
+                "Requests that the student had because the teacher could not, or that no audit could tell of.",
+                Short,
+                Query(_latest("floor_uncovered", "route"), "{{route}}"),
+                width=8,
             ),
             lines(
                 "Alarms",
@@ -95,6 +103,7 @@ def _floor() -> Row:
                 "no audit came back.",
                 Short,
                 Query(_latest("floor_alarms", "route,alarm"), "{{route}} {{alarm}}"),
+                width=8,
             ),
         ),
     )
@@ -143,12 +152,21 @@ def _learned() -> Row:
                 "A second, over the workers; bad: a version could not be used, the old one stays.",
                 RequestsPerSecond,
                 Query(rate("trained_policy_loads_total", "", "policy,result"), "{{policy}} {{result}}"),
+                width=8,
+            ),
+            lines(
+                "Policies that fail",
+                "Requests a second that the teacher got because the policy or its gate raised an error.",
+                RequestsPerSecond,
+                Query(rate("policy_errors_total", ROUTE, "route"), "{{route}}"),
+                width=8,
             ),
             lines(
                 "Scheduled trainings",
                 "A second. promoted: it won on pairs that nobody had learned from; candidate: it did not.",
                 RequestsPerSecond,
                 Query(rate("policy_trainings_total", "", "policy,result"), "{{policy}} {{result}}"),
+                width=8,
             ),
         ),
     )

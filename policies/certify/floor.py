@@ -7,7 +7,8 @@ through the ledger. Alarms stop the student at once, where the ledger would wait
 serves, the student is audited in the shadow, and from these audits alone a new curve is calibrated.
 
 One `Floor` per route and version of its estimator, fed in batches by whoever runs it. Deterministic: equal calls give
-equal states. It knows neither models nor money, is told the time, and promises nothing of short stretches.
+equal states. It knows neither models nor money, is told the time, and promises nothing of short stretches, nor of what
+it is told of as `uncovered`: requests of which no audit could tell.
 """
 
 from __future__ import annotations
@@ -18,23 +19,25 @@ from typing import Any
 
 import numpy as np
 
+from policies.bounds import Floats
 from policies.certify.alarms import LossAlarm, ShiftAlarm
 from policies.certify.bins import ABOVE_ALL, CENTRES, EDGES, NOVELTY_BINS, SCORE_BINS, score_bin
 from policies.certify.curve import Curve, Cut, Line
 from policies.certify.ledger import Ledger
 from policies.certify.ltt import certified_threshold
-from policies.certify.records import Alarm, AlarmKind, Audited, Calibration, FloorStatus, Phase, Scored
+from policies.certify.records import ALARMS, Alarm, AlarmKind, Audited, Calibration, FloorStatus, Phase, Scored
 from policies.certify.settings import FloorSettings
 
 __all__ = ["Alarm", "Audited", "Floor", "FloorSettings", "FloorStatus", "Scored"]
 
-FORMAT = 2
+FORMAT = 3
 MOST = 1.5  # times alpha: how much may be lost at most while unused allowance is caught up
 MOST_OWED = 100  # requests whose loss a coarse threshold may have left over
-KEPT_ALARMS = 200
+KEPT_ALARMS = 3  # with their reasons
 SPARE_AUDITS = 40  # by which chance may exceed the rates
 SILENT_AUDITS = 25  # so many audits were due and none came: has a probability of exp(-25)
-_PLAIN = ("phase", "limit", "audits", "fresh", "owed", "due", "certified_once", "now_s", "heard_s", "unheard")
+_PLAIN = ("phase", "limit", "fresh", "certified_once", "now_s", "unheard", "overdue_s")
+_PROMISED = ("audits", "uncovered", "owed", "due")  # since the promise began, as the ledger is
 
 
 class Floor:
@@ -50,7 +53,9 @@ class Floor:
         self._ledger = Ledger()
         self._curve = Curve()
         self._alarms: list[Alarm] = []
+        self._rung: dict[AlarmKind, int] = dict.fromkeys(ALARMS, 0)
         self._audits = 0
+        self._uncovered = 0
         self._certified_once = False
         self._limit = ABOVE_ALL
         self._owed = 0.0
@@ -66,11 +71,12 @@ class Floor:
         self._losses = LossAlarm()
         self._expected = Line()
         self._fresh = 0
-        self._heard(self._now_s)
+        self._heard()
         self._settle()
 
-    def _heard(self, now_s: float) -> None:
-        self._heard_s, self._unheard = now_s, 0
+    def _heard(self) -> None:
+        self._unheard = 0  # requests since an audit came back
+        self._overdue_s: float | None = None  # since when so many are unheard that one should have
 
     @property
     def threshold(self) -> float:
@@ -128,9 +134,10 @@ class Floor:
         self._ledger.count(requests, int(student.sum()))
         self._curve.count(scores, self.settings.window)
         self._unheard += requests
+        self._uncovered += counts.uncovered
         self._due += self.audit_rate * requests
-        moved = self._shift.count(scores, novelties)
         if self._phase == "certified":
+            moved = self._moved(scores, novelties)
             if moved:
                 self._alarm("scores", moved)
             elif self._is_silent():
@@ -141,7 +148,7 @@ class Floor:
         """Takes in audited pairs whose harm has become known."""
         if not pairs:
             return
-        self._heard(self._now_s)
+        self._heard()
         self._audits += len(pairs)
         bins = np.array([score_bin(pair.score) for pair in pairs])
         harms = np.array([pair.harm for pair in pairs])
@@ -176,6 +183,8 @@ class Floor:
             upper_bound=ledger.upper_bound(self._deviations, settings.audit_rate),
             allowed=self._allowed,
             alarms=tuple(self._alarms),
+            rung=dict(self._rung),
+            uncovered=self._uncovered,
             why=self._why(),
         )
 
@@ -183,8 +192,10 @@ class Floor:
         """Everything that `load` needs, as JSON values; a few thousand numbers, most of them 0."""
         return {
             "format": FORMAT,
-            **{name: getattr(self, f"_{name}") for name in _PLAIN},
+            "settings": self.settings.model_dump(),
+            **{name: getattr(self, f"_{name}") for name in (*_PLAIN, *_PROMISED)},
             "alarms": [[alarm.time_s, alarm.kind, alarm.why] for alarm in self._alarms],
+            "rung": dict(self._rung),
             "expected": [self._expected.score, self._expected.loss, self._expected.slope],
             "ledger": self._ledger.dump(),
             "curve": self._curve.dump(),
@@ -193,16 +204,23 @@ class Floor:
         }
 
     @classmethod
-    def load(cls, settings: FloorSettings, state: Mapping[str, Any]) -> Floor:
-        """The floor that was dumped, to go on under these settings. ValueError on the state of another format."""
+    def load(cls, state: Mapping[str, Any], settings: FloorSettings | None = None) -> Floor:
+        """The floor that was dumped, to go on under these settings, or under its own.
+
+        Another `alpha` or `delta` is another promise: what was lost and spared under the old one is left behind.
+        ValueError on the state of another format.
+        """
         if state.get("format") != FORMAT:
             raise ValueError(f"a floor's state of format {state.get('format')!r}; this version reads {FORMAT}")
-        floor = cls(settings)
-        for name in _PLAIN:
+        own = FloorSettings.model_validate(state["settings"])
+        floor = cls(settings or own)
+        same = (floor.settings.alpha, floor.settings.delta) == (own.alpha, own.delta)
+        for name in (*_PLAIN, *_PROMISED) if same else _PLAIN:
             setattr(floor, f"_{name}", state[name])
         floor._alarms = [Alarm(*alarm) for alarm in state["alarms"]]
+        floor._rung = dict(state["rung"])
         floor._expected = Line(*state["expected"])
-        floor._ledger = Ledger(**state["ledger"])
+        floor._ledger = Ledger(**state["ledger"]) if same else Ledger()
         floor._curve = Curve.load(state["curve"])
         floor._shift = ShiftAlarm.load(state["shift"])
         floor._losses = LossAlarm.load(state["losses"])
@@ -217,12 +235,21 @@ class Floor:
             return f"calibrated, to lose {self._allowed:.2%} of the requests"
         return "what may be lost is used up" if self._allowed == 0 else "even the best scores lose too much"
 
+    def _moved(self, scores: Floats, novelties: Floats) -> str | None:
+        """Looks while the student serves: else a cascade scores only a sample, each of it standing for many."""
+        return self._shift.count(scores, novelties) if self.threshold > 0 else None
+
     def _is_silent(self) -> bool:
-        due = SILENT_AUDITS / self.settings.audit_rate
-        return self._unheard >= due and self._now_s - self._heard_s >= self.settings.stale_s
+        """Whether so many requests that an audit of them should be back are that old."""
+        if self._unheard < SILENT_AUDITS / self.settings.audit_rate:
+            return False
+        if self._overdue_s is None:
+            self._overdue_s = self._now_s
+        return self._now_s - self._overdue_s >= self.settings.silent_s
 
     def _alarm(self, kind: AlarmKind, why: str) -> None:
         self._alarms = [*self._alarms[1 - KEPT_ALARMS :], Alarm(self._now_s, kind, why)]
+        self._rung[kind] += 1
         self._limit = ABOVE_ALL
         self._stop("alarm")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -21,7 +21,6 @@ class Audited:
     """
 
     score: float
-    novelty: float
     harm: float
     probability: float
     time_s: float
@@ -31,11 +30,13 @@ class Audited:
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Requests since the last call: of all, counts by `score_bin` and by `novelty_bin`; of those that the student
-    served, counts by `score_bin`."""
+    served, counts by `score_bin`. `uncovered`: beside them, requests that the student served where no audit could tell.
+    """
 
     scores: Sequence[int]
     novelties: Sequence[int]
     student: Sequence[int]
+    uncovered: int = 0
 
 
 class Calibration(Protocol):
@@ -61,9 +62,11 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class FloorStatus:
-    """What is known now. Losses and shares are of all traffic since the start, and so is `upper_bound`.
+    """What is known now. Losses and shares are of all traffic since the promise began, and so is `upper_bound`.
 
-    `allowed`: the loss that the threshold is set for now; `requests` and `audits` are counts.
+    `allowed`: the loss that the threshold is set for now; `requests` and `audits` are counts. `uncovered`: requests
+    beside all this, which the student served where no audit could tell. `alarms`: the last ones; `rung`: how many of
+    each kind so far.
     """
 
     phase: Phase
@@ -76,4 +79,6 @@ class FloorStatus:
     upper_bound: float
     allowed: float
     alarms: tuple[Alarm, ...]
+    rung: Mapping[AlarmKind, int]
+    uncovered: int
     why: str

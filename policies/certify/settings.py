@@ -11,7 +11,8 @@ class FloorSettings(BaseModel):
 
     While certified at least `audit_rate` of the requests are audited; while calibrating and after an alarm
     `shadow_rate`, where that stays within `max_audits` of all. A calibration stands after `min_audits` and remembers
-    about `window` requests. Nothing heard for `stale_s`: the teacher serves.
+    about `window` requests. A state that nobody renewed for `stale_s`: the teacher serves. Audits that were due, and of
+    which none has come back for `silent_s`, are an alarm.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,8 +28,9 @@ class FloorSettings(BaseModel):
         default=0.1, gt=0, le=1, description="share audited over all, beyond the first calibration"
     )
     min_audits: int = Field(default=150, ge=20, description="audits that a new calibration takes")
-    stale_s: float = Field(
-        default=60.0, gt=0, description="age from which a state, or the last audit, counts for nothing"
+    stale_s: float = Field(default=60.0, gt=0, description="age from which a state counts for nothing")
+    silent_s: float = Field(
+        default=300.0, gt=0, description="how long audits may take: longer than `audit.timeout_s` of the route"
     )
 
     @model_validator(mode="after")

@@ -26,6 +26,7 @@ LEAST_DRAW: Final = 0.1  # hours of observation that the draw of an hour towards
 MOST_DRAW: Final = 1e3
 RECENT_S: Final = 6 * HOUR_S
 REACH_S: Final = 12 * HOUR_S
+MOST_GAP_S: Final = 600.0  # without a call for so long, nobody counted: nothing is known of that time
 
 
 class Traffic:
@@ -54,6 +55,8 @@ class Traffic:
         span = now_s - seen
         if now_s // HOUR_S != seen // HOUR_S:
             self._remember(int(seen // HOUR_S))
+        if span > MOST_GAP_S:
+            return
         self._recent *= exp(-span / RECENT_S)
         if self._profile is not None:  # else there is nothing that traffic could be off
             self._recent += requests, float(self._profile[int(now_s // HOUR_S) % (DAYS * HOURS)]) * span / HOUR_S

@@ -21,8 +21,6 @@ from policies.query import Query
 BITS = 17  # 2**17 columns of words
 IDENTITY_BITS = 13
 WIDTH = (1 << BITS) + (1 << IDENTITY_BITS)
-VERSION = 1  # of the columns' meaning; a trained policy of another one is refused
-
 _NEEDS = ("tools", "json_schema", "images", "logprobs", "n")
 _CLASSES = (
     ("digits", "0123456789"),
@@ -117,6 +115,7 @@ STRUCTURE: tuple[str, ...] = (
     "ends_with_question",
     *(f"words_{name}" for name in _LEXICONS),
 )
+VERSION = f"1.{len(STRUCTURE)}"  # of the columns' meaning; a trained policy of another one is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +234,11 @@ def _numbers(last: str, sentences: float) -> tuple[float, float, float, float, f
     found = _NUMBER.findall(last)
     if not found:
         return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    logs = [log1p(float(number.replace(",", "")[:_LARGEST_DIGITS])) for number in found]
+    log_of = {number: log1p(float(number.replace(",", "")[:_LARGEST_DIGITS])) for number in set(found)}
+    logs = [log_of[number] for number in found]
     return (
         log1p(len(found)),
-        sqrt(len(set(found))),
+        sqrt(len(log_of)),
         max(logs),
         log1p(sum(logs)),
         sum("." in number for number in found) / len(found),

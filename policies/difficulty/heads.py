@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from policies.bounds import kish
 from policies.learn import calibrate, folds, linear, trees
 from policies.learn.rows import Floats, Ints, Rows
 
@@ -27,11 +28,12 @@ ROUNDS = (0, 20, 40, 80)
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """`choices`: the same examples with other columns each; `fold` (n,); `weight` (n,)."""
+    """`choices`: the same examples with other columns each; `weight`, `fold` (n,); `groups`: their conversations."""
 
     choices: dict[str, Rows]
     weight: Floats
     fold: Ints
+    groups: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class _Setting:
 def fit(data: Data, target: Floats, *, grow: bool, seed: int) -> Head:
     """The head for one target in [0, 1], shape (n,)."""
     settings = [each for name, rows in data.choices.items() for each in _held_out_path(name, rows, target, data)]
-    shares = _shares(settings, calibrate.effective_count(data.weight))
+    shares = _shares(settings, kish(data.weight))
     best = min(settings, key=lambda setting: setting.log_loss)
     held_out = np.sum([share * setting.logits for setting, share in shares], axis=0)
     tried: dict[str, Any] = {
@@ -146,7 +148,7 @@ def _residual(
     """Trees that begin from the out-of-fold logits of the logistic model; the logits of both; each size's log-loss.
 
     `starts` are `_held_out_twice`, so that what a fold's labels taught never reaches the trees that are judged on it.
-    They pay when they lower the log-loss by more than the standard error of that difference.
+    They pay when they lower the log-loss by more than the standard error of that difference, over groups.
     """
     out = np.tile(start, (len(ROUNDS), 1))
     for index, (kept, left_out) in enumerate(folds.splits(data.fold)):
@@ -158,7 +160,7 @@ def _residual(
     means = [float(np.average(each, weights=data.weight)) for each in losses]
     best = int(np.argmin(means))
     table = {str(rounds): mean for rounds, mean in zip(ROUNDS, means, strict=True)}
-    if means[0] - means[best] <= calibrate.standard_error(losses[0] - losses[best], data.weight):
+    if means[0] - means[best] <= calibrate.standard_error(losses[0] - losses[best], data.weight, data.groups):
         return None, start, table
     grown = trees.grow(dense, target, data.weight, GROWTH, seed=seed, start=start)
     return grown.first(ROUNDS[best]), out[best], table

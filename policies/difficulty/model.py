@@ -14,6 +14,7 @@ from policies.gate.answer import StudentAnswer
 from policies.learn.artifact import CalibrationSet, Content
 from policies.learn.calibrate import Calibrator
 from policies.learn.linear import sigmoid_of
+from policies.learn.loss import expected_of
 from policies.learn.rows import Floats, Ints
 from policies.learn.trained import Score
 from policies.learn.trees import Forest
@@ -69,11 +70,11 @@ class DifficultyModel:
         A model with an encoder uses the query's vector of that encoder, where it has one.
         """
         found = features.extract(query)
-        return Score(self._loss(self._chances(query, found)), self._novelty(found))
+        return Score(expected_of(self._chances(query, found), self.calibrator), self._novelty(found))
 
     def losses(self, queries: Sequence[Query]) -> Floats:
         """The expected loss of each request, shape (n,)."""
-        return np.array([self._loss(chances) for chances in self.probabilities(queries).tolist()])
+        return np.array([expected_of(chances, self.calibrator) for chances in self.probabilities(queries).tolist()])
 
     def rank(self, queries: Sequence[Query]) -> Floats:
         """What the teacher is worth more than the student, shape (n,); for ordering only."""
@@ -101,10 +102,6 @@ class DifficultyModel:
         if vector is None or vector.encoder != self.encoder or len(vector.values) != len(self.centre):
             return self.centre
         return np.array(vector.values)
-
-    def _loss(self, chances: Sequence[float]) -> float:
-        raw = chances[0] * (1.0 - chances[1]) if len(chances) > 1 else chances[0]
-        return min(max(self.calibrator.one(raw), 0.0), 1.0)
 
     def _logits(self, found: features.Features, dense: Floats) -> Floats:
         bounded = np.minimum(np.maximum(dense, self.low), self.high)
@@ -152,20 +149,30 @@ class DifficultyModel:
         return Content(self.kind, tensors, settings, self.report)
 
 
-def raw_loss(chances: Floats) -> Floats:
-    """Before calibration, (n, k) to (n,): P(teacher good) P(student bad), as if they were independent; or P(harm)."""
-    return np.asarray(chances[:, 0] * (1 - chances[:, 1]) if chances.shape[1] > 1 else chances[:, 0])
-
-
 def from_content(content: Content) -> DifficultyModel:
-    """The model in a file. ValueError when its features are not those of this version."""
+    """The model in a file. ValueError when its features are not those of this version, or its parts do not fit."""
     settings, tensors = content.settings, content.tensors
     if settings["features"] != features.VERSION:
         raise ValueError(
-            f"the trained policy has features of version {settings['features']}, "
+            f"it has features of version {settings['features']}, "
             f"this distill-router has {features.VERSION}: train it again"
         )
     heads = tuple(settings["heads"])
+    if heads not in (("harm",), ("teacher", "student", *OUTCOMES)):
+        raise ValueError(f"a difficulty policy has no heads {heads}")
+    d, k, levels = len(features.STRUCTURE) + tensors["centre"].size, len(heads), tensors["levels"].size
+    content.check(
+        bias=(k,),
+        dense=(d, k),
+        table=(features.WIDTH, k),
+        low=(d,),
+        high=(d,),
+        levels=(levels,),
+        slopes=(levels, len(features.STRUCTURE), k),
+        rarity=(1 << features.BITS,),
+        rarities=QUANTILES.shape,
+        centre=(d - len(features.STRUCTURE),),
+    )
     return DifficultyModel(
         heads=heads,
         bias=tensors["bias"],

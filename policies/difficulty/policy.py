@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from policies.base import Arm, Controls, Decision, Live, Policy, RequestView
 from policies.control.compose import choose
 from policies.control.settings import ControlledConfig
-from policies.learn.trained import FILE, Slot, Slots
+from policies.learn.trained import FILE, Slot, Slots, Trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,17 @@ class Difficulty:
         trained = self.slot.current
         if trained is None:
             return self.untrained
+        pace_usd, floor = live.pace_usd, live.floor  # of this estimator: another may be promoted while one waits
         query = request.query(live.route)
-        if self.slot.encode is not None:
+        if self.slot.encode is not None and _reads_vectors(trained):
             query = replace(query, vector=await self.slot.encode(query.encoded))
         score = trained.score(query)
         choice = choose(
             score.loss,
             live.extra_cost_usd(request),
             threshold=self.threshold,
-            pace_usd=(live.pace_usd or 0.0) if self.paced else None,
-            floor=live.floor,
+            pace_usd=(pace_usd or 0.0) if self.paced else None,
+            floor=floor,
             kept=live.kept(request),
         )
         return Decision(
@@ -65,6 +66,11 @@ class Difficulty:
         if not 0 <= point <= 1:
             raise ValueError(f"operating point {point:g} is outside [0, 1]")
         return replace(self, threshold=point, config_version=f"{self.config_version}@{point:g}")
+
+
+def _reads_vectors(trained: Trained) -> bool:
+    """Whether it was trained with an encoder, which not every kind can be."""
+    return bool(getattr(trained, "encoder", ""))
 
 
 class DifficultyConfig(ControlledConfig):

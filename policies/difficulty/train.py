@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policies.difficulty import features, heads, levels
-from policies.difficulty.model import OUTCOMES, QUANTILES, DifficultyModel, raw_loss
+from policies.difficulty.model import OUTCOMES, QUANTILES, DifficultyModel
 from policies.difficulty.report import report
-from policies.learn import calibrate, folds, linear
-from policies.learn.artifact import CalibrationSet
+from policies.learn import calibrate, linear
 from policies.learn.encoder import Encoder, encoded
 from policies.learn.example import Example
-from policies.learn.extra import single_threaded
+from policies.learn.labels import FEW, Labels
+from policies.learn.loss import raw_loss
 from policies.learn.rows import Floats, Rows
-
-MIN_EXAMPLES = 30
-MIN_OF_A_CLASS = 8
-FEW = 200  # below: structure and identity only
-FOLDS = 5
-
-Progress = Callable[[str, float], None]
-
-
-class TooFewLabels(ValueError):
-    """There is not enough to learn from, and the message says what is missing."""
+from policies.learn.trainers import Progress, silent
 
 
 def train(
@@ -42,27 +32,17 @@ def train(
 
     `trees`: whether trees may be grown on what the logistic model leaves over; None: from `FEW` examples on.
     `encoder`: its vectors of the last user turns become dense columns; queries should then carry theirs.
-    Raises TooFewLabels, and TrainingNotInstalled without the extra `learn`.
+    Raises TooFewLabels, and TrainingNotInstalled without the extra `learn`. How many threads linear algebra takes is up
+    to the caller: `policies.learn.trainers.train` allows one, so that the same examples give the same version.
     """
-    with single_threaded():
-        return _train(examples, seed, progress or _silent, trees, encoder)
-
-
-def _train(
-    examples: Sequence[Example], seed: int, tell: Progress, trees: bool | None, encoder: Encoder | None
-) -> DifficultyModel:
-    harm = np.array([example.harm for example in examples], dtype=np.float64)
-    weight = np.array([example.weight for example in examples], dtype=np.float64)
-    groups = [example.group for example in examples]
-    check(harm, groups)
+    tell = progress or silent
+    labels = Labels.of(examples)
     tell("features", 0.0)
     found = [features.extract(example.query) for example in examples]
     vectors = encoded(encoder, [example.query.encoded for example in examples])
-    names, targets = _targets(examples)
+    names, targets = _targets(labels)
     several = levels.choose(found, np.array([each.dense for each in found]), heads.SPARSE_SCALE)
-    strata = list(map(tuple, (targets[:, :2] > 0.5).tolist()))
-    fold = folds.assign(groups, strata, FOLDS, seed)
-    data = heads.Data(_choices(found, vectors, several), weight, fold)
+    data = heads.Data(_choices(found, vectors, several), labels.weight, labels.fold(seed), labels.groups)
     fitted = []
     for place, name in enumerate(names):
         tell(f"head {name}", (place + 0.1) / (len(names) + 0.2))
@@ -70,50 +50,28 @@ def _train(
         fitted.append(heads.fit(data, targets[:, place], grow=grow and name not in OUTCOMES, seed=seed))
     tell("calibration", 0.95)
     raw = raw_loss(linear.sigmoid(np.stack([head.held_out for head in fitted], axis=1)))
-    calibrator, calibrations = calibrate.choose(raw, harm, weight, seed=seed)
-    loss = np.clip(calibrator(raw), 0.0, 1.0)
+    calibration = calibrate.choose(raw, labels.harm, labels.weight, labels.groups, seed=seed)
     rarity, surprise = _rarity(found)
     rarities = np.quantile(surprise, QUANTILES)
     novelty = np.interp(surprise, rarities, QUANTILES)
-    model = _assemble(names, fitted, several, data, calibrator, rarity, rarities)
+    model = _assemble(names, fitted, several, data, calibration.calibrator, rarity, rarities)
     tell("done", 1.0)
     return replace(
         model,
         encoder=encoder.name if encoder else "",
         centre=vectors.mean(axis=0),
-        report=report(examples, model, fitted, calibrations, loss),
-        calibration_set=CalibrationSet(loss, novelty, harm, weight),
+        report=report(examples, labels, model, fitted, calibration),
+        calibration_set=labels.calibration_set(np.clip(calibration.held_out, 0.0, 1.0), novelty, seed),
     )
 
 
-def check(harm: Floats, groups: Sequence[str] | None = None) -> None:
-    """TooFewLabels unless there are enough examples with and without harm, and, where given, groups to fold."""
-    harmful = float(harm.sum())
-    fewest = min(harmful, len(harm) - harmful)
-    if len(harm) < MIN_EXAMPLES or fewest < MIN_OF_A_CLASS:
-        raise TooFewLabels(
-            f"training needs at least {MIN_EXAMPLES} judged requests, {MIN_OF_A_CLASS} of them with harm and "
-            f"{MIN_OF_A_CLASS} without; there are {len(harm)}, {harmful:.4g} with harm: collect more audited pairs"
-        )
-    count = len({group or place for place, group in enumerate(groups or ())})
-    if groups is not None and count < FOLDS:
-        raise TooFewLabels(
-            f"training needs judged requests of at least {FOLDS} conversations, there are {count}: "
-            "collect audited pairs of more conversations"
-        )
-
-
-def _silent(stage: str, share: float) -> None:
-    return None
-
-
-def _targets(examples: Sequence[Example]) -> tuple[tuple[str, ...], Floats]:
-    """The heads and their targets, shape (n, heads)."""
-    if all(example.teacher is not None and example.student is not None for example in examples):
-        scores = np.array([[example.teacher, example.student] for example in examples], dtype=np.float64)
-        gain = scores[:, :1] - scores[:, 1:]
-        return ("teacher", "student", *OUTCOMES), np.hstack((scores, np.maximum(gain, 0.0), np.maximum(-gain, 0.0)))
-    return ("harm",), np.array([[example.harm] for example in examples], float)
+def _targets(labels: Labels) -> tuple[tuple[str, ...], Floats]:
+    """The heads and their targets, shape (n, heads): those of the labels, and of scores the `OUTCOMES` too."""
+    names, targets = labels.heads
+    if labels.scores is None:
+        return names, targets
+    gain = targets[:, :1] - targets[:, 1:]
+    return (*names, *OUTCOMES), np.hstack((targets, np.maximum(gain, 0.0), np.maximum(-gain, 0.0)))
 
 
 def _choices(found: Sequence[features.Features], vectors: Floats, several: levels.Levels) -> dict[str, Rows]:

@@ -29,8 +29,8 @@ class Signals:
 class StudentAnswer:
     """`complete`: the answer was read to its end; else the text and signals are of its beginning.
 
-    `tool_calls`: name and arguments (JSON text) of each. `agreement`: the share of further samples, or of a second
-    model's answers, that say the same. `checks`: the user's own gates by name, True where the answer passed.
+    `tool_calls`: name and arguments (JSON text) of each. `agreement`: the share of `samples` further samples, or of a
+    second model's answers, that say the same. `checks`: the user's own gates by name, True where the answer passed.
     """
 
     text: str
@@ -40,6 +40,7 @@ class StudentAnswer:
     tool_calls: tuple[tuple[str, str], ...] = ()
     complete: bool = True
     agreement: float | None = None
+    samples: int = 0
     checks: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
 
 

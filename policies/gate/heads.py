@@ -40,6 +40,7 @@ class Data:
 class Head:
     """A fitted head: logit = (1 - `share`) linear + `share` trees. `held_out` (n,) are out-of-fold probabilities."""
 
+    target: Floats
     linear: linear.Linear
     forest: trees.Forest
     share: float
@@ -55,7 +56,7 @@ def fit(data: Data, target: Floats, seed: int) -> Head:
     losses = [calibrate.log_loss(blend, target, data.weight) for blend in blends]
     best = int(np.argmin(losses))
     tried = {"linear": linear_tried, "rounds_of_trees": trees_tried, "share_of_trees": _named(SHARES, losses)}
-    return Head(fitted, forest, SHARES[best], blends[best], tried)
+    return Head(target, fitted, forest, SHARES[best], blends[best], tried)
 
 
 def _linear(data: Data, target: Floats) -> tuple[linear.Linear, Floats, dict[str, float]]:

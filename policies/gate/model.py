@@ -17,6 +17,7 @@ from policies.gate.scaling import Scaling
 from policies.learn.artifact import CalibrationSet, Content
 from policies.learn.calibrate import Calibrator
 from policies.learn.linear import sigmoid
+from policies.learn.loss import expected
 from policies.learn.rows import Floats, Rows
 from policies.learn.trained import Score
 from policies.learn.trees import Forest
@@ -97,7 +98,7 @@ class GateModel:
         return sigmoid((1 - self.shares) * linear + self.shares * trees)
 
     def _losses(self, chances: Floats) -> Floats:
-        return np.clip(self.calibrator(raw_loss(chances)), 0.0, 1.0)
+        return expected(chances, self.calibrator)
 
     def _novelty(self, scaled: Floats) -> Floats:
         return np.interp(distance(scaled), self.distances, PERCENT)
@@ -131,27 +132,34 @@ def looked_at(answer: StudentAnswer, after: After) -> StudentAnswer:
     return answer if after == "answer" else seen(_FIRST_SENTENCE, answer, ())
 
 
-def raw_loss(chances: Floats) -> Floats:
-    """Before calibration: P(teacher good) P(student not good), or the harm's own head; (n, k) to (n,)."""
-    return chances[:, 0] * (1 - chances[:, 1]) if chances.shape[1] == 2 else chances[:, 0]
-
-
 def distance(scaled: Floats) -> Floats:
     """The mean squared standard score over the columns that vary, (n, d) to (n,)."""
     return np.asarray(np.mean(np.square(scaled), axis=1))
 
 
 def from_content(content: Content) -> GateModel:
-    """The model in a file. ValueError when its features are not those of this version."""
+    """The model in a file. ValueError when its features are not those of this version, or its parts do not fit."""
     if content.settings["features"] != features.VERSION:
         raise ValueError(
-            f"the trained gate has features of version {content.settings['features']}, "
+            f"it has features of version {content.settings['features']}, "
             f"this distill-router has {features.VERSION}: train it again"
         )
-    tensors, heads = content.tensors, tuple(content.settings["heads"])
+    tensors, heads, after = content.tensors, tuple(content.settings["heads"]), content.settings["after"]
+    if heads not in (("harm",), ("teacher", "student")) or after not in ("sentence", "answer"):
+        raise ValueError(f"a gate has no heads {heads} that are asked after '{after}'")
+    given, k = len(features.NAMES), len(heads)
+    d = given + tensors["scaling.gaps"].size
+    content.check(
+        bias=(k,),
+        dense=(d, k),
+        table=(features.WIDTH, k),
+        shares=(k,),
+        distances=PERCENT.shape,
+        **{"scaling.middle": (given,), "scaling.gaps": (d - given,), "scaling.mean": (d,), "scaling.deviation": (d,)},
+    )
     return GateModel(
         heads=heads,
-        after=content.settings["after"],
+        after=after,
         scaling=Scaling.of(tensors),
         bias=tensors["bias"],
         dense=tensors["dense"],

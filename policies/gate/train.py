@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.difficulty.train import FEW, FOLDS, Progress, TooFewLabels, check
 from policies.gate import features, heads, scaling
 from policies.gate.answer import StudentAnswer
-from policies.gate.model import PERCENT, After, GateModel, distance, looked_at, raw_loss
+from policies.gate.model import PERCENT, After, GateModel, distance, looked_at
 from policies.gate.report import report
-from policies.learn import calibrate, folds
-from policies.learn.artifact import CalibrationSet
+from policies.learn import calibrate
 from policies.learn.example import Example
+from policies.learn.labels import FEW, Labels, TooFewLabels
+from policies.learn.loss import raw_loss
 from policies.learn.rows import Floats, Rows
+from policies.learn.trainers import Progress, silent
 
 
 def train(
@@ -27,40 +28,32 @@ def train(
 
     TooFewLabels where they do not suffice; TrainingNotInstalled without the extra `learn`.
     """
-    tell = progress or _silent
+    tell = progress or silent
     answered = _answered(examples)
-    harm = np.array([example.harm for example in answered], dtype=np.float64)
-    weight = np.array([example.weight for example in answered], dtype=np.float64)
-    check(harm)
+    labels = Labels.of(answered)
     tell("features", 0.0)
     found = [_features(example, after) for example in answered]
     raw = features.rows(found).dense
     scale = scaling.fit(raw)
     scaled = scale(raw)
-    names, targets = _targets(answered)
-    strata = list(map(tuple, (targets > 0.5).tolist()))
-    fold = folds.assign([example.group for example in answered], strata, FOLDS, seed)
-    data = heads.Data(raw, _choices(found, scaled), weight, fold)
+    names, targets = labels.heads
+    data = heads.Data(raw, _choices(found, scaled), labels.weight, labels.fold(seed))
     fitted = []
     for place, name in enumerate(names):
         tell(f"head {name}", (place + 0.1) / (len(names) + 0.2))
         fitted.append(heads.fit(data, targets[:, place], seed))
     tell("calibration", 0.95)
     unsure = raw_loss(np.stack([head.held_out for head in fitted], axis=1))
-    calibrator, calibrations = calibrate.choose(unsure, harm, weight, seed=seed)
-    loss = np.clip(calibrator(unsure), 0.0, 1.0)
+    calibration = calibrate.choose(unsure, labels.harm, labels.weight, labels.groups, seed=seed)
+    loss = np.clip(calibration.held_out, 0.0, 1.0)
     apart = distance(scaled)
-    model = _assemble(names, after, scale, fitted, calibrator, np.quantile(apart, PERCENT))
+    model = _assemble(names, after, scale, fitted, calibration.calibrator, np.quantile(apart, PERCENT))
     tell("done", 1.0)
     return replace(
         model,
-        report=report(answered, model, fitted, calibrations, loss),
-        calibration_set=CalibrationSet(loss, np.interp(apart, model.distances, PERCENT), harm, weight),
+        report=report(labels, model, fitted, calibration),
+        calibration_set=labels.calibration_set(loss, np.interp(apart, model.distances, PERCENT), seed),
     )
-
-
-def _silent(stage: str, share: float) -> None:
-    return None
 
 
 def _answered(examples: Sequence[Example]) -> list[Example]:
@@ -72,13 +65,6 @@ def _answered(examples: Sequence[Example]) -> list[Example]:
 
 def _features(example: Example, after: After) -> features.Features:
     return features.extract(example.query, looked_at(example.answer or StudentAnswer(""), after))
-
-
-def _targets(examples: Sequence[Example]) -> tuple[tuple[str, ...], Floats]:
-    """The heads and their targets, shape (n, heads)."""
-    if all(example.teacher is not None and example.student is not None for example in examples):
-        return ("teacher", "student"), np.array([[example.teacher, example.student] for example in examples], float)
-    return ("harm",), np.array([[example.harm] for example in examples], float)
 
 
 def _choices(found: Sequence[features.Features], scaled: Floats) -> dict[str, Rows]:

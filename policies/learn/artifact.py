@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -17,9 +18,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from policies.gate.answer import StudentAnswer
 from policies.learn.trained import Trained
+from policies.query import Query
 
 FORMAT = 1
+_ENDLESS = re.compile(r"trees\..*\.limit|scaling\.deviation")  # tensors in which infinity has a meaning
 _MARK = "distill-router policy"
 LOADERS = {
     "difficulty": "policies.difficulty.model:from_content",
@@ -46,6 +50,12 @@ class Content:
             digest.update(array.tobytes())
         return digest.hexdigest()[:8]
 
+    def check(self, **shapes: tuple[int, ...]) -> None:
+        """ValueError for a tensor of another shape, KeyError for one that is missing."""
+        for name, shape in shapes.items():
+            if self.tensors[name].shape != shape:
+                raise ValueError(f"'{name}' has shape {self.tensors[name].shape}, not {shape}")
+
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSet:
@@ -61,10 +71,15 @@ class CalibrationSet:
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]]) -> CalibrationSet | None:
-        """The one kept in a file's tensors, if there is one."""
+        """The one kept in a file's tensors, if there is one. ValueError where it is none."""
         if "calibration.loss" not in tensors:
             return None
-        parts = (tensors[f"calibration.{name}"].astype(np.float64) for name in ("loss", "novelty", "harm", "weight"))
+        names = [f"calibration.{name}" for name in ("loss", "novelty", "harm", "weight")]
+        parts = [tensors[name].astype(np.float64) for name in names]
+        if {part.shape for part in parts} != {(parts[0].size,)}:
+            raise ValueError(f"the shapes of {', '.join(names)} differ")
+        if not (all(((part >= 0) & (part <= 1)).all() for part in parts[:3]) and (parts[3] > 0).all()):
+            raise ValueError(f"{', '.join(names[:3])} must lie in [0, 1], {names[3]} above 0")
         return cls(*parts)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
@@ -102,10 +117,25 @@ def loads(data: bytes) -> Trained:
         raise ValueError(f"unknown kind of trained policy '{content.kind}'; known: {', '.join(sorted(LOADERS))}")
     module, _, name = loader.partition(":")
     build: Callable[[Content], Trained] = getattr(import_module(module), name)
+    _check_numbers(content)
     try:
-        return build(content)
-    except (KeyError, IndexError, TypeError) as error:
+        trained = build(content)
+        score = trained.score(Query(last="a b", whole="a b"), StudentAnswer("a"))
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
         raise ValueError(f"the trained policy lacks a part or has a wrong one: {error!r}") from error
+    except ValueError as error:
+        raise ValueError(f"the trained policy cannot be used: {error}") from error
+    if not (0 <= score.loss <= 1 and 0 <= score.novelty <= 1):
+        raise ValueError(f"the trained policy gives {score}, which is outside [0, 1]")
+    return trained
+
+
+def _check_numbers(content: Content) -> None:
+    """ValueError for NaN, and for infinity where it means nothing."""
+    for name, array in content.tensors.items():
+        wrong = np.isnan(array) if _ENDLESS.fullmatch(name) else ~np.isfinite(array)
+        if wrong.any():
+            raise ValueError(f"the trained policy is damaged: '{name}' holds {array[wrong][0]}")
 
 
 def read(data: bytes) -> Content:
@@ -117,14 +147,17 @@ def read(data: bytes) -> Content:
         )
     try:
         tensors = load(data)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"the trained policy is truncated or damaged: {error}") from error
     try:
         described = json.loads(metadata["policy"])
         content = Content(described["kind"], tensors, described["settings"], described["report"])
         written = described["version"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the trained policy is damaged: its description does not read ({error!r})") from error
+    parts = (content.kind, str), (content.settings, dict), (content.report, dict)
+    if not all(isinstance(part, kind) for part, kind in parts):
+        raise ValueError("the trained policy is damaged: its description has parts of another type")
     if content.version != written:
         raise ValueError(f"the trained policy is damaged: its digest is {content.version}, not {written}")
     return content
@@ -137,8 +170,10 @@ def _metadata(data: bytes) -> dict[str, str]:
         raise ValueError("the file is no trained policy, or it is truncated")
     try:
         metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"the file is no trained policy: its header is no JSON object ({error})") from error
-    if metadata.get("what") != _MARK or not metadata.get("format", "").isdigit():
+    if not isinstance(metadata, dict) or metadata.get("what") != _MARK:
         raise ValueError("the file is no trained policy of distill-router")
-    return dict(metadata)
+    if not re.fullmatch("[0-9]{1,9}", str(metadata.get("format"))):
+        raise ValueError("the trained policy is damaged: its format is no number")
+    return metadata

@@ -6,6 +6,7 @@ What calibration does not know: that the traffic has changed since. It holds for
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from policies import calibration as isotonic
 from policies.learn import folds, linear
-from policies.learn.rows import Floats, Rows
+from policies.learn.rows import Floats, Ints, Rows
 
 Kind = Literal["none", "platt", "beta", "isotonic"]
 KINDS: tuple[Kind, ...] = ("none", "platt", "beta", "isotonic")
@@ -31,6 +32,13 @@ class Calibrator:
 
     kind: Kind = "none"
     parameters: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        """ValueError for another kind, or parameters that are not its own."""
+        size = self.parameters.size
+        fits = {"none": size == 0, "platt": size == 2, "beta": size == 3, "isotonic": size > 0 and size % 2 == 0}
+        if not fits.get(self.kind) or self.parameters.ndim != 1:
+            raise ValueError(f"calibration '{self.kind}' with {size} parameters: there is none")
 
     def __call__(self, probability: Floats) -> Floats:
         """Shape (n,) to (n,)."""
@@ -56,6 +64,16 @@ class Calibrator:
         return linear.sigmoid_of(logit)
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A fitted `calibrator`; the values that calibrators of its kind give to what they were not fitted on, shape (n,);
+    and the cross-validated log-loss of each kind."""
+
+    calibrator: Calibrator
+    held_out: Floats
+    log_losses: Mapping[Kind, float]
+
+
 def _columns(probability: Floats, kind: Kind) -> Floats:
     inside = np.clip(probability, EDGE, 1 - EDGE)
     if kind == "platt":
@@ -78,33 +96,45 @@ def fit(probability: Floats, target: Floats, weight: Floats, kind: Kind) -> Cali
 
 
 def choose(
-    probability: Floats, target: Floats, weight: Floats, *, count: int = 5, seed: int = 0
-) -> tuple[Calibrator, dict[str, float]]:
-    """The kind with the lowest cross-validated log-loss, fitted on everything; and the log-loss of each.
+    probability: Floats,
+    target: Floats,
+    weight: Floats,
+    groups: Sequence[str] | None = None,
+    *,
+    count: int = 5,
+    seed: int = 0,
+) -> Chosen:
+    """The kind with the lowest cross-validated log-loss, fitted on everything; no group stands on both sides.
 
-    The earlier in `KINDS` wins unless a later one is better by a standard error of the difference.
+    The earlier in `KINDS` wins unless a later one is better by a standard error of the difference, over groups.
     """
-    fold = folds.assign([""] * len(target), (target > 0.5).tolist(), min(count, len(target)), seed)
-    losses: dict[str, Floats] = {}
-    for kind in KINDS:
-        held_out = np.empty_like(probability)
-        for train, test in folds.splits(fold):
-            held_out[test] = fit(probability[train], target[train], weight[train], kind)(probability[test])
-        losses[kind] = pointwise_log_loss(held_out, target)
+    groups = [""] * len(target) if groups is None else groups
+    fold = folds.assign(groups, (target > 0.5).tolist(), min(count, folds.count(groups)), seed)
+    held_out = {kind: _held_out(probability, target, weight, fold, kind) for kind in KINDS}
+    losses = {kind: pointwise_log_loss(values, target) for kind, values in held_out.items()}
     best: Kind = "none"
     for kind in KINDS[1:]:
         gain = losses[best] - losses[kind]
-        if np.average(gain, weights=weight) > standard_error(gain, weight):
+        if np.average(gain, weights=weight) > standard_error(gain, weight, groups):
             best = kind
     table = {kind: float(np.average(loss, weights=weight)) for kind, loss in losses.items()}
-    return fit(probability, target, weight, best), table
+    return Chosen(fit(probability, target, weight, best), held_out[best], table)
 
 
-def standard_error(values: Floats, weight: Floats) -> float:
-    """Of the weighted mean of independent values, shape (n,), the weights taken as given."""
+def _held_out(probability: Floats, target: Floats, weight: Floats, fold: Ints, kind: Kind) -> Floats:
+    values = np.empty_like(probability)
+    for train, test in folds.splits(fold):
+        values[test] = fit(probability[train], target[train], weight[train], kind)(probability[test])
+    return values
+
+
+def standard_error(values: Floats, weight: Floats, groups: Sequence[str] | None = None) -> float:
+    """Of the weighted mean of values, shape (n,), independent or so between `groups`; the weights taken as given."""
     share = weight / weight.sum()
-    spread = values - share @ values
-    return float(np.sqrt(np.square(share) @ np.square(spread)))
+    spread = share * (values - share @ values)
+    if groups is not None:
+        spread = np.bincount(folds.numbered(groups), spread)
+    return float(np.sqrt(spread @ spread))
 
 
 def pointwise_log_loss(probability: Floats, target: Floats) -> Floats:
@@ -156,8 +186,3 @@ def expected_calibration_error(probability: Floats, target: Floats, weight: Floa
     table = reliability(probability, target, weight, bins)
     total = sum(row["weight"] for row in table)
     return float(sum(row["weight"] * abs(row["predicted"] - row["observed"]) for row in table) / total)
-
-
-def effective_count(weight: Floats) -> float:
-    """Kish's effective sample size of weighted examples."""
-    return float(weight.sum() ** 2 / (weight @ weight))

@@ -19,12 +19,9 @@ def assign(groups: Sequence[str], strata: Sequence[Hashable], count: int, seed: 
     stratum of their first example, in random order, each to the fold that has the fewest of that stratum (ties: the
     smallest fold). ValueError when there are fewer groups than folds.
     """
-    members: dict[Hashable, list[int]] = defaultdict(list)
-    for place, group in enumerate(groups):
-        members[group or place].append(place)
-    if len(members) < count:
-        raise ValueError(f"{count} folds need at least {count} groups, got {len(members)}")
-    dealt = list(members.values())
+    dealt = _members(groups)
+    if len(dealt) < count:
+        raise ValueError(f"{count} folds need at least {count} groups, got {len(dealt)}")
     Random(seed).shuffle(dealt)
     dealt.sort(key=len, reverse=True)
     fold = np.zeros(len(groups), dtype=np.int64)
@@ -43,3 +40,35 @@ def splits(fold: Ints) -> Iterator[tuple[Ints, Ints]]:
     """Training and held-out places of each fold."""
     for index in range(int(fold.max()) + 1):
         yield np.flatnonzero(fold != index), np.flatnonzero(fold == index)
+
+
+def one_of_each(groups: Sequence[str], seed: int = 0) -> tuple[Ints, Ints]:
+    """One example of each group, drawn at random, and the sizes of their groups; places rise. '' is as in `assign`.
+
+    Independent where groups are, for what takes examples as independent: each stands for as many as its group has.
+    """
+    random = Random(seed)
+    drawn = sorted((random.choice(places), len(places)) for places in _members(groups))
+    places, sizes = np.array(drawn, dtype=np.int64).reshape(-1, 2).T
+    return places, sizes
+
+
+def numbered(groups: Sequence[str]) -> Ints:
+    """The number of each example's group, from 0 in the order of their first examples; shape (n,)."""
+    numbers = np.empty(len(groups), dtype=np.int64)
+    for number, places in enumerate(_members(groups)):
+        numbers[places] = number
+    return numbers
+
+
+def count(groups: Sequence[str]) -> int:
+    """How many groups there are."""
+    return len(_members(groups))
+
+
+def _members(groups: Sequence[str]) -> list[list[int]]:
+    """The places of each group's examples."""
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for place, group in enumerate(groups):
+        members[group or place].append(place)
+    return list(members.values())

@@ -22,7 +22,8 @@ _WORD_BYTES = bytes(
     ord("0") if chr(byte).isdigit() and byte < 128 else byte if byte >= 128 or chr(byte).isalnum() else 32
     for byte in range(256)
 )
-_ALONE = re.compile(r"([\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff])")
+_ALONE = r"\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_PIECE = re.compile(f"[{_ALONE}]|[^{_ALONE}]+")
 
 
 def sample(text: str, longest: int = LONGEST) -> str:
@@ -37,7 +38,7 @@ def sample(text: str, longest: int = LONGEST) -> str:
 def words(text: str) -> list[bytes]:
     """The words of a text (already sampled), in order."""
     if not text.isascii():
-        text = _ALONE.sub(r" \1 ", text)
+        text = " ".join(_PIECE.findall(text))
     return text.lower().encode("utf-8", "replace").translate(_WORD_BYTES).split()
 
 

@@ -11,6 +11,7 @@ from policies.learn.extra import single_threaded
 from policies.learn.trained import Trained
 
 Progress = Callable[[str, float], None]
+"""Told of each stage and the share that is done."""
 
 # `train(examples, *, seed, progress, **options)` of a kind's module gives a trained policy.
 MODULES = {
@@ -26,3 +27,7 @@ def train(
     fit: Callable[..., Trained] = import_module(MODULES[kind]).train
     with single_threaded():
         return fit(examples, seed=seed, progress=progress, **options)
+
+
+def silent(stage: str, share: float) -> None:
+    """The progress of a training that nobody watches."""

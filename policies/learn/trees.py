@@ -16,6 +16,7 @@ from policies.learn.extra import lightgbm
 from policies.learn.rows import Floats, Ints
 
 CHUNK = 512  # rows that are walked down all trees at once
+DEEPEST = 256  # steps that a file may ask for
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,19 @@ class Forest:
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]], prefix: str) -> Forest:
-        """From a file's tensors. KeyError where one is missing."""
+        """From a file's tensors. KeyError where one is missing, ValueError where they are no trees."""
         parts: dict[str, Any] = {each.name: tensors[f"{prefix}{each.name}"] for each in fields(cls)}
-        return cls(**(parts | {"depth": int(parts["depth"].item())}))
+        forest = cls(**(parts | {"depth": int(parts["depth"].item())}))
+        forest._check(prefix)
+        return forest
+
+    def _check(self, prefix: str) -> None:
+        nodes = len(self.column)
+        rows = {self.column.shape, self.limit.shape, self.nan_right.shape, self.value.shape}
+        inside = (((each >= 0) & (each < nodes)).all() for each in (self.roots, self.children))
+        shaped = rows == {(nodes,)} and self.children.shape == (2 * nodes,) and self.roots.ndim == 1
+        if not (shaped and all(inside) and (self.column >= 0).all() and 0 <= self.depth <= DEEPEST):
+            raise ValueError(f"'{prefix}*' are no trees")
 
 
 def grow(

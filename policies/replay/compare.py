@@ -17,6 +17,7 @@ from policies.replay.interval import Figure, difference, money, share
 from policies.replay.log import Logged, Outcome
 
 TEACHER, COST, LOSS = 0, 1, 2
+LOGGED = 3  # where the logged policy's columns begin; the candidate's come first
 # What is more with the candidate, what is less, and the difference in cost; see `_columns`.
 MORE_TEACHER, LESS_TEACHER, MORE_LOSS, LESS_LOSS, MORE_COST = range(6, 11)
 
@@ -114,14 +115,18 @@ def _matrix(outcomes: Sequence[Outcome]) -> Floats:
 def _comparison(columns: Floats, means: Means, delta: float, known: Known) -> Comparison:
     told = _Told(columns, means, delta)
     candidate = _with_share(told.figures(0), known.candidate)
-    logged = _with_share(told.figures(3), known.logged)
+    logged = _with_share(told.figures(LOGGED), known.logged)
     apart = Figures(told.apart(MORE_TEACHER, LESS_TEACHER), told.money(MORE_COST), told.apart(MORE_LOSS, LESS_LOSS))
+    teacher_share = _less(candidate.teacher_share, logged.teacher_share, apart.teacher_share)
+    if known.logged is not None and known.candidate is None and told.varies(LOGGED + TEACHER):
+        teacher_share = apart.teacher_share
+        candidate = replace(candidate, teacher_share=_moved(known.logged, teacher_share))
     return Comparison(
         candidate=candidate,
         logged=logged,
         difference=replace(
             apart,
-            teacher_share=_less(candidate.teacher_share, logged.teacher_share, apart.teacher_share),
+            teacher_share=teacher_share,
             loss=_less(candidate.loss, logged.loss, apart.loss),
         ),
         effective=means.effective,
@@ -147,6 +152,11 @@ def _less(candidate: Figure, logged: Figure, apart: Figure) -> Figure:
     return Figure(candidate.value - known, candidate.low - known, candidate.high - known)
 
 
+def _moved(known: float, apart: Figure) -> Figure:
+    """A share that differs by `apart` from a known one: no surer than the draws that both are seen on say."""
+    return Figure(*(min(1.0, max(0.0, known + each)) for each in (apart.value, apart.low, apart.high)))
+
+
 class _Told:
     """Intervals of the columns' means."""
 
@@ -166,6 +176,10 @@ class _Told:
         if 0 < largest == values.min() < 1:  # the same chance for every request: nothing of it was sampled
             return Figure(largest, largest, largest)
         return share(value, self._variance(column), self._means.effective, self._delta, largest)
+
+    def varies(self, column: int) -> bool:
+        """Whether the draws differ in it."""
+        return bool(np.ptp(self._columns[:, column]) > 0)
 
     def money(self, column: int) -> Figure:
         value, skewness = float(self._means.values[column]), float(self._skewness[column])

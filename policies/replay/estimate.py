@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.bounds import Floats
+from policies.bounds import Floats, kish
 from policies.replay.regression import cross_fitted
 
 Integers = NDArray[np.int64]
@@ -81,12 +81,6 @@ def time_blocks(count: int) -> Integers:
     `BLOCKS`.
     """
     return np.arange(count, dtype=np.int64) * min(BLOCKS, count) // max(count, 1)
-
-
-def kish(weights: Floats) -> float:
-    """(sum w)² / sum w²: how many equally weighted draws say as much (Kish 1965); 0 without any."""
-    square = float(weights @ weights)
-    return float(weights.sum()) ** 2 / square if square else 0.0
 
 
 def snips(outcomes: Floats, weights: Floats, clusters: Integers) -> Means:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.bounds import Floats, certifies, weighted_upper
-from policies.replay.compare import conversations_of
+from policies.learn.folds import one_of_each
 from policies.replay.log import Logged, Outcome
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -67,13 +67,14 @@ def certified_threshold(
     _check(max_loss, delta)
     chosen, probabilities = _one_of_each(requests)
     scores = _scores(choosable)
-    losses = np.array([choosable[place].student.loss for place in chosen])
+    student = np.array([choosable[place].student.loss for place in chosen])
+    teacher = np.array([choosable[place].teacher.loss for place in chosen])  # what no threshold changes may lose too
     drawn = scores[chosen]
     levels = np.unique(drawn[np.isfinite(drawn)])
     low, high = -1, len(levels)
     while high - low > 1:
         middle = (low + high) // 2
-        if certifies(losses * (drawn <= levels[middle]), probabilities, max_loss, delta):
+        if certifies(np.where(drawn <= levels[middle], student, teacher), probabilities, max_loss, delta):
             low = middle
         else:
             high = middle
@@ -98,12 +99,9 @@ def certified_share(
 
 def _one_of_each(requests: Sequence[Logged]) -> tuple[list[int], Floats]:
     """One request of each conversation, and its probability: that of its audit, and of being the one that is taken."""
-    conversations = conversations_of(requests)
-    order = np.random.default_rng(0).permutation(len(requests))
-    _, first, numbers = np.unique(conversations[order], return_index=True, return_counts=True)
-    chosen = [int(place) for place in order[first]]
-    probabilities = [requests[place].probability / int(number) for place, number in zip(chosen, numbers, strict=True)]
-    return chosen, np.array(probabilities)
+    places, sizes = one_of_each([each.conversation for each in requests])
+    probabilities = np.array([each.probability for each in requests])
+    return places.tolist(), probabilities[places] / sizes
 
 
 def _scores(choosable: Sequence[Choosable]) -> Floats:

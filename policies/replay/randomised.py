@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from policies.bounds import Floats
-from policies.replay.estimate import Means, kish, randomised, snips, time_blocks
+from policies.bounds import Floats, kish
+from policies.replay.estimate import Means, randomised, snips, time_blocks
 from policies.replay.interval import Figure, money
 from policies.replay.log import Decided
 from policies.replay.support import NoSupport

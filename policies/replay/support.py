@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policies.bounds import Floats
-from policies.replay.estimate import kish
+from policies.bounds import Floats, kish
 from policies.replay.log import Decided
 
 MOST_UNSUPPORTED = 0.01
@@ -23,7 +22,7 @@ class NoSupport(Exception):
 
 def require_pairs(weights: Floats, fewest: int) -> None:
     """Raises NoSupport where the audited requests are worth less than `fewest` equally weighted ones."""
-    effective = kish(weights) if len(weights) else 0.0
+    effective = kish(weights)
     if effective < fewest:
         worth = "" if len(weights) == round(effective) else f", worth {effective:.0f} equally weighted ones"
         raise NoSupport(

@@ -168,7 +168,7 @@ def _traffic(
     show(console, figures)
     told = figures.as_json()
     if learns:
-        learned = demo_learn.learn(console, config_path, port)
+        learned = demo_learn.learn(console, config_path, port, requests)
         demo_learn.show(console, learned)
         told["learned"] = learned.as_json()
     if json_path:

@@ -27,10 +27,11 @@ from router.evidence.read import Evidence
 from router.evidence.records import PairRecord
 from router.ledger.pricing import NANO_PER_USD
 from router.settings import load
+from router.trained.train import TrainingRefused
 from serving.demo.tasks import workload
 
 LEARNED = "learned"
-FRESH_REQUESTS = 2_000
+FRESH_SHARE = 2 / 3  # of the requests before
 FRESH_SEED = 8
 WAIT_S = 30.0
 TASK = "reverse"
@@ -60,11 +61,43 @@ def learned_route() -> dict[str, Any]:
     }
 
 
-def learn(console: Console, config_path: Path, port: int) -> Learned:
-    """Train on what the demo compared so far, promote, and try it on fresh requests. Raises ConfigError."""
+def learn(console: Console, config_path: Path, port: int, requests: int) -> Learned:
+    """Train on what the demo compared in so many requests, promote, and try it on fresh ones.
+
+    Raises ConfigError, also where there were too few.
+    """
     console.print("\nTraining on the comparisons so far, and trying the result on fresh requests …")
-    trained = json.loads(
-        run_train(
+    trained = json.loads(_train(config_path))
+    _wait_for(port, trained["version"])
+    sent = asyncio.run(
+        send_all(
+            console,
+            f"http://127.0.0.1:{port}",
+            workload(max(1, round(requests * FRESH_SHARE)), FRESH_SEED),
+            route=LEARNED,
+        )
+    )
+    pairs = _pairs(config_path, sum(request.answered for request in sent))
+    inside = [pair for pair in pairs if _prompt(pair).startswith(f"{TASK} ")]
+    return Learned(trained["data"]["pairs"], trained["version"], _against(pairs), _against(inside))
+
+
+def show(console: Console, learned: Learned) -> None:
+    """The table. Losses are shares of the requests; money in micro-dollars a request."""
+    title = f"Difficulty, trained on {learned.pairs:,} comparisons, beside a split of the same cost"
+    table = Table(show_header=False, title=title, title_justify="left")
+    for name, found in (("all", learned.everything), (f"inside '{TASK}'", learned.inside_task)):
+        gain = f"{found.gain:.1%} (95%: {found.interval.low:.1%} to {found.interval.high:.1%})"
+        table.add_row(f"{name}: fresh requests", f"{found.requests:,}, {found.student_share:.1%} by the student")
+        table.add_row("cost of a request", f"{found.cost_usd * 1e6:,.1f} µ$, as of a split of {found.split_share:.1%}")
+        table.add_row("loss, and the split's", f"{found.loss:.1%}, {found.split_loss:.1%}")
+        table.add_row("gain over the split", gain, end_section=True)
+    console.print(table)
+
+
+def _train(config_path: Path) -> str:
+    try:
+        return run_train(
             config_path,
             sources=["redis"],
             route=ROUTE,
@@ -76,32 +109,8 @@ def learn(console: Console, config_path: Path, port: int) -> Learned:
             seed=0,
             as_json=True,
         )
-    )
-    _wait_for(port, trained["version"])
-    sent = asyncio.run(
-        send_all(console, f"http://127.0.0.1:{port}", workload(FRESH_REQUESTS, FRESH_SEED), route=LEARNED)
-    )
-    pairs = _pairs(config_path, sum(request.answered for request in sent))
-    inside = [pair for pair in pairs if _prompt(pair).startswith(f"{TASK} ")]
-    return Learned(trained["data"]["pairs"], trained["version"], _against(pairs), _against(inside))
-
-
-def show(console: Console, learned: Learned) -> None:
-    """The table. Losses are shares of the requests; money in micro-dollars a request."""
-    table = Table(title=f"Difficulty, trained on {learned.pairs:,} comparisons, beside a split of the same cost")
-    for name in ("", "requests", "student", "cost", "loss", "split's loss", "gain (95%)"):
-        table.add_column(name, justify="left" if not name else "right")
-    for name, found in (("all", learned.everything), (f"inside '{TASK}'", learned.inside_task)):
-        table.add_row(
-            name,
-            f"{found.requests:,}",
-            f"{found.student_share:.1%}",
-            f"{found.cost_usd * 1e6:,.1f} µ$",
-            f"{found.loss:.1%}",
-            f"{found.split_loss:.1%}",
-            f"{found.gain:.1%} ({found.interval.low:.1%} to {found.interval.high:.1%})",
-        )
-    console.print(table)
+    except TrainingRefused as error:
+        raise ConfigError(f"{error}; send more --requests") from error
 
 
 def _against(pairs: Sequence[PairRecord]) -> AgainstSplit:

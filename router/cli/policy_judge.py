@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from policies.difficulty.train import TooFewLabels
 from policies.judge.evaluate import Plan, out_of_fold
 from policies.judge.judgement import Contender, Prices, judge
 from policies.judge.metrics import Undefined
@@ -19,6 +18,7 @@ from policies.judge.tables import Format, read_tables
 from policies.judge.trainers import TRAINERS, Rank, Trainer
 from policies.judge.wide import Pair
 from policies.learn.extra import TrainingNotInstalled
+from policies.learn.labels import TooFewLabels
 from router.cli.progress import Tell, progress_bar
 
 BAD_TABLE, TOO_FEW_LABELS = 2, 3

@@ -7,7 +7,7 @@ from math import inf
 from pathlib import Path
 
 from policies.learn import artifact
-from policies.learn.trained import FILE, Slots, Trained
+from policies.learn.trained import Slots, Trained
 from policies.replay.support import NoSupport
 from router.errors import ConfigError
 from router.replay import show
@@ -18,7 +18,7 @@ from router.replay.tune import LEVELS, Operating, require_points, tune
 from router.settings import Settings, load
 from router.trained.blocking import with_store
 from router.trained.examples import served_on
-from router.trained.files import read_trained
+from router.trained.files import path_of, read_trained
 from router.trained.store import Stored, TrainedStore
 
 __all__ = ["NoSupport", "run_replay", "run_tune"]
@@ -105,8 +105,8 @@ def _proposed(certified: Sequence[Operating], max_loss: float) -> Operating | No
 
 def _trained(settings: Settings, what: str) -> tuple[Trained, float]:
     """A trained policy, and up to when (Unix time) it may have learned from the log. Raises ConfigError."""
-    path = Path(what.removeprefix(FILE))
-    if what.startswith(FILE) or path.is_file():
+    path = path_of(what) or Path(what)
+    if path_of(what) or path.is_file():
         return _with_time(read_trained(path))
     name, at, number = what.partition("@")
     if at and not number.isdecimal():
@@ -126,4 +126,4 @@ def _trained(settings: Settings, what: str) -> tuple[Trained, float]:
 
 def _with_time(trained: Trained) -> tuple[Trained, float]:
     """A file need not say what it learned from; then all that is not held back may be in it."""
-    return trained, float(trained.report.get("until", inf))
+    return trained, float(trained.report.get("until") or inf)

@@ -24,7 +24,7 @@ from router.trained.encoders import EncodingFailed, encoder_of
 from router.trained.record import VersionRecord, record_of
 from router.trained.sources import Material, read_material
 from router.trained.store import Stored, TrainedStore
-from router.trained.train import options_for, train
+from router.trained.train import about, options_for, train
 
 COLUMNS = ("name", "version", "trained", "by", "examples", "log-loss", "AUC", "state")
 UNBOUNDED = 100_000  # columns of a file or a pipe: more than any table has
@@ -47,10 +47,11 @@ def run_train(
     """Train, keep and perhaps promote; what to print. Raises ConfigError, and TrainingRefused (exit status 3)."""
     settings = load(config_path, upstream_keys=False) if config_path else None
     name = f"{route}:{kind}"
-    _require_possible(settings, kind, sources, out, promote, report_path)
+    _require_possible(settings, route, kind, sources, out, promote, report_path)
     with progress_bar("reading") as tell:
         material = read_material(settings, sources, route, kind, since)
         trained = _trained(settings, kind, material, route, seed, tell)
+    trained = about(trained, material.models)
     record = record_of(trained, "train", time.time(), until=material.until, data=material.data)
     data = artifact.dumps(trained)
     if out is not None:
@@ -109,7 +110,8 @@ def run_promote(config_path: Path, *, what: str, file: Path | None) -> str:
             raise ConfigError(f"{what}: a file gets the next number; name it {name}")
         trained = files.read_trained(file)
         _require_kind(name, trained.kind)
-        record = record_of(trained, "file", time.time())
+        until = float(trained.report.get("until", 0.0))
+        record = record_of(trained, "file", time.time(), until=until)
         number = _keep(settings, name, artifact.dumps(trained), record, promote=False)
 
     async def put_in_force(store: TrainedStore) -> tuple[int, VersionRecord, bool]:
@@ -136,6 +138,7 @@ def run_rollback(config_path: Path, *, name: str) -> str:
 
 def _require_possible(
     settings: Settings | None,
+    route: str,
     kind: str,
     sources: Sequence[str],
     out: Path | None,
@@ -145,6 +148,8 @@ def _require_possible(
     """Before the work: whatever would make it worth nothing afterwards. Raises ConfigError."""
     if kind not in MODULES:
         raise ConfigError(f"--kind {kind}: unknown; known: {', '.join(MODULES)}")
+    if settings is not None and route not in settings.config.routes:
+        raise ConfigError(f"unknown route '{route}'; known: {', '.join(settings.config.routes) or 'none'}")
     if not sources:
         raise ConfigError("--from: nothing to learn from; expected redis, an archive or a file; repeatable")
     stores = settings is not None and settings.config.redis is not None

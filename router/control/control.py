@@ -38,14 +38,18 @@ class Control:
         self._boards = boards
         self._shipper = Shipper(redis, series, boards)
         self._leader = Leader(redis, series, lambda: self._plan)
-        self._follower = Follower(redis, series, boards, lambda: self._plan)
+        self._follower = Follower(redis, series, lambda: self._plan)
         self._away: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     def configure(self, plan: Plan) -> None:
         """What is to be controlled from now on: before the start, and at every reload."""
-        for gone in set(self._plan.routes) - set(plan.routes):
-            self._series.forget(gone)
+        for route, live in self._plan.routes.items():
+            now = plan.routes.get(route)
+            if now is None:
+                self._series.forget(route)
+            elif live.floor_settings is not None and now.floor_settings is None:
+                self._series.forget_floor(route)
         self._plan = plan
 
     async def start(self) -> None:

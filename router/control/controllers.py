@@ -1,14 +1,17 @@
 """All floors and paces of a gateway, in the one process that runs them. Pure: no Redis, no clock.
 
 Fed with shipments in the order of the stream, each counted once whatever arrives twice; `step` lets the controllers
-look at what came; `dump` is everything that another process needs to go on.
+look at what came; `dump` is everything that another process needs to go on. One that fails is logged, and stops nobody
+else. A floor that failed is not published until it has counted something again: what nobody renews gives everything to
+the teacher.
 """
 
 from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +20,7 @@ import msgspec
 from policies.certify.bins import NOVELTY_BINS, SCORE_BINS
 from policies.certify.floor import Floor
 from policies.certify.records import Audited, Scored
+from policies.certify.settings import FloorSettings
 from policies.control.pace import Pace, Spending
 from router.control.events import RouteCounts, Shipment
 from router.control.live import LiveRoute
@@ -25,11 +29,11 @@ from router.control.published import Published
 
 log = logging.getLogger("distill_router.control")
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MOST_LOSS: Final = 2.0  # stands for every threshold above 1, where the student serves everything
 WORKER_KEPT_S: Final = 3600.0  # a worker that was not heard of for so long is forgotten
 VERSIONS_KEPT: Final = 3  # floors of versions that were in use before: one that comes back goes on where it was
-VERSION_KEPT_S: Final = 86_400.0
+KEPT_S: Final = 86_400.0  # what is not in use, or in the configuration of another gateway, is kept for so long
 
 
 @dataclass(slots=True)
@@ -41,9 +45,11 @@ class _Counted:
     student: list[int] = field(default_factory=lambda: [0] * SCORE_BINS)
     novelties: list[int] = field(default_factory=lambda: [0] * NOVELTY_BINS)
     audits: list[Audited] = field(default_factory=list)
+    uncovered: int = 0
 
     def add(self, counts: RouteCounts) -> None:
         self.requests += counts.requests
+        self.uncovered += counts.uncovered
         for into, cells in (
             (self.scores, counts.scores),
             (self.student, counts.student),
@@ -55,12 +61,26 @@ class _Counted:
                 into[at] += count
         self.audits += counts.audits
 
+    def feed(self, floor: Floor, now_s: float) -> None:
+        """Audits first: what has come back is not missed."""
+        floor.audited(sorted(self.audits, key=lambda pair: pair.time_s))
+        if self.requests or self.uncovered:
+            floor.scored(Scored(self.scores, self.novelties, self.student, self.uncovered), now_s)
+
 
 @dataclass(slots=True)
 class _Versioned:
     """A floor, and when it was last the one in use."""
 
     floor: Floor
+    used_s: float
+
+
+@dataclass(slots=True)
+class _Paced:
+    """A budget's pace, and when the budget was last in a plan."""
+
+    pace: Pace
     used_s: float
 
 
@@ -94,9 +114,10 @@ class Controllers:
         self.lost = 0
         self._workers: dict[str, tuple[int, float]] = {}  # number of the last shipment, and when it came
         self._floors: dict[str, dict[str, _Versioned]] = {}
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[str, _Paced] = {}
         self._counted: dict[tuple[str, str], _Counted] = {}
         self._worth: dict[str, _Worth] = {}
+        self._failing: set[str] = set()  # routes whose floor failed over what came last
 
     def take(self, shipment: Shipment, now_s: float) -> None:
         """Count a shipment, unless it was counted before. ValueError for one of other bins."""
@@ -109,21 +130,29 @@ class Controllers:
             self._add(counts)
 
     def step(self, plan: Plan, spendings: Mapping[str, Spending], now_s: float) -> None:
-        """Let the controllers of the plan look at what came; those that are no longer in it are forgotten.
+        """Let the controllers of the plan look at what came; others wait for a gateway that has them.
 
         `spendings`: of the plan's budgets as far as they are known; a pace without one waits.
         """
-        self._keep_planned(plan, now_s)
+        counted, self._counted = self._counted, {}
         for route, live in plan.routes.items():
             if live.floor_settings is not None:
-                self._step_floor(route, live, now_s)
+                with _apart("floor of route", route, self._failing):
+                    self._step_floors(route, live, counted, now_s)
         for name, spending in spendings.items():
-            self._step_pace(plan, name, spending, now_s)
-        self._counted.clear()
+            with _apart("pace of budget", name):
+                self._step_pace(plan, name, spending, now_s)
+        self._forget_unused(plan, now_s)
 
     def published(self, plan: Plan, now_s: float) -> dict[str, Published]:
         """What workers are to follow, by route."""
-        return {route: self._published(route, live, plan, now_s) for route, live in plan.routes.items()}
+        found = {}
+        for route, live in plan.routes.items():
+            if live.floor_settings is not None and route in self._failing:
+                continue
+            with _apart("state of route", route):
+                found[route] = self._published(route, live, plan, now_s)
+        return found
 
     def dump(self) -> bytes:
         """What `load` reads; to be called between a step and the next `take`."""
@@ -135,13 +164,15 @@ class Controllers:
                 route: {version: [each.used_s, each.floor.dump()] for version, each in floors.items()}
                 for route, floors in self._floors.items()
             },
-            "paces": {name: pace.dump() for name, pace in self._paces.items()},
+            "paces": {
+                name: [each.used_s, each.pace.target_usd, each.pace.dump()] for name, each in self._paces.items()
+            },
         }
         return zlib.compress(msgspec.json.encode(state), 1)
 
     @classmethod
     def load(cls, plan: Plan, data: bytes) -> Controllers:
-        """As dumped, as far as the plan still has it; a controller whose state cannot be read begins anew.
+        """As dumped; a controller whose state cannot be read begins anew, and a floor from live audits alone.
 
         Raises ValueError where nothing can be read.
         """
@@ -154,100 +185,113 @@ class Controllers:
         controllers = cls()
         controllers.lost = state["lost"]
         controllers._workers = {worker: (number, at) for worker, (number, at) in state["workers"].items()}
+        for route, versions in state["floors"].items():
+            live = plan.routes.get(route)
+            controllers._load_floors(route, live.floor_settings if live else None, versions)
+        for name, (used_s, target_usd, pace) in state["paces"].items():
+            controllers._load_pace(name, used_s, target_usd, pace)
+        return controllers
+
+    @classmethod
+    def anew(cls, plan: Plan, now_s: float) -> Controllers:
+        """Where what was known cannot be read: floors calibrate from live audits alone, whatever they had lost."""
+        controllers = cls()
         for route, live in plan.routes.items():
-            controllers._load_floors(route, live, state["floors"].get(route, {}))
-        for name, budget in plan.budgets.items():
-            if name in state["paces"]:
-                controllers._load_pace(name, budget.target_usd or 0.0, state["paces"][name])
+            if live.floor_settings is not None:
+                controllers._floors[route] = {live.version: _Versioned(Floor(live.floor_settings), now_s)}
         return controllers
 
     def _add(self, counts: RouteCounts) -> None:
         self._counted.setdefault((counts.route, counts.version), _Counted()).add(counts)
         self._worth.setdefault(counts.route, _Worth()).add(counts)
 
-    def _keep_planned(self, plan: Plan, now_s: float) -> None:
-        floors = {route for route, live in plan.routes.items() if live.floor_settings is not None}
-        self._floors = {route: floors_ for route, floors_ in self._floors.items() if route in floors}
-        self._paces = {name: pace for name, pace in self._paces.items() if name in plan.budgets}
+    def _forget_unused(self, plan: Plan, now_s: float) -> None:
+        for versions in self._floors.values():
+            for version in [name for name, each in versions.items() if now_s - each.used_s > KEPT_S]:
+                del versions[version]
+        self._floors = {route: versions for route, versions in self._floors.items() if versions}
+        self._paces = {
+            name: each for name, each in self._paces.items() if name in plan.budgets or now_s - each.used_s <= KEPT_S
+        }
         self._worth = {route: worth for route, worth in self._worth.items() if route in plan.paces}
         self._workers = {
             worker: (number, at) for worker, (number, at) in self._workers.items() if now_s - at < WORKER_KEPT_S
         }
 
-    def _step_floor(self, route: str, live: LiveRoute, now_s: float) -> None:
-        floor = self._floor(route, live, now_s)
-        counted = self._counted.get((route, live.version))
-        if counted is None:
-            return
-        if counted.requests:
-            floor.scored(Scored(counted.scores, counted.novelties, counted.student), now_s)
-        if counted.audits:
-            floor.audited(sorted(counted.audits, key=lambda pair: pair.time_s))
+    def _step_floors(
+        self, route: str, live: LiveRoute, counted: Mapping[tuple[str, str], _Counted], now_s: float
+    ) -> None:
+        """Of all versions that are known: other workers may still be at the last one."""
+        self._use_floor(route, live, live.version, now_s)
+        for version, known in self._floors[route].items():
+            came = counted.get((route, version))
+            if came is not None:
+                came.feed(known.floor, now_s)
+                self._failing.discard(route)
 
-    def _floor(self, route: str, live: LiveRoute, now_s: float) -> Floor:
-        """The floor of the version in use; a new version has one of its own."""
+    def _use_floor(self, route: str, live: LiveRoute, version: str, now_s: float) -> None:
+        """The version in use; a new one has a floor of its own."""
         versions, settings = self._floors.setdefault(route, {}), live.floor_settings
         assert settings is not None
-        known = versions.get(live.version)
+        known = versions.get(version)
         if known is None:
-            known = versions[live.version] = _Versioned(Floor(settings), now_s)
+            known = versions[version] = _Versioned(Floor(settings), now_s)
             calibration = live.calibration()
             if calibration is not None:
                 known.floor.start(calibration, now_s)
         elif known.floor.settings != settings:
-            known.floor = _resettled(route, known.floor, live)
+            known.floor = Floor.load(known.floor.dump(), settings)
         known.used_s = now_s
-        for version in sorted(versions, key=lambda name: versions[name].used_s)[:-VERSIONS_KEPT]:
-            del versions[version]
-        for version in [name for name, each in versions.items() if now_s - each.used_s > VERSION_KEPT_S]:
-            del versions[version]
-        return known.floor
+        for old in sorted(versions, key=lambda name: versions[name].used_s)[:-VERSIONS_KEPT]:
+            del versions[old]
 
     def _step_pace(self, plan: Plan, name: str, spending: Spending, now_s: float) -> None:
         target_usd = plan.budgets[name].target_usd
         assert target_usd is not None
-        pace = self._paces.setdefault(name, Pace(target_usd))
-        pace.target_usd = target_usd
+        paced = self._paces.setdefault(name, _Paced(Pace(target_usd), now_s))
+        paced.used_s, paced.pace.target_usd = now_s, target_usd
         worth = _Worth()
         for route in [route for route, budget in plan.paces.items() if budget == name]:
             worth.merge(self._worth.pop(route, _Worth()))
-        pace.observe(now_s, spending, worth.cells, worth.taken_usd)
+        paced.pace.observe(now_s, spending, worth.cells, worth.taken_usd)
 
     def _published(self, route: str, live: LiveRoute, plan: Plan, now_s: float) -> Published:
         budget = plan.paces.get(route)
-        pace = self._paces.get(budget) if budget else None
-        pace_usd = pace.price if pace else None
-        known = self._floors.get(route, {}).get(live.version)
+        paced = self._paces.get(budget) if budget else None
+        pace_usd = paced.pace.price if paced else None
+        version = live.version
+        known = self._floors.get(route, {}).get(version) if live.floor_settings is not None else None
         if known is None:
-            return Published(now_s, live.version, budget=budget, pace_usd=pace_usd)
+            return Published(now_s, version, budget=budget, pace_usd=pace_usd)
         status = known.floor.status()
         threshold = min(MOST_LOSS, status.threshold)
-        return Published(now_s, live.version, threshold, status.audit_rate, status, budget, pace_usd)
+        return Published(now_s, version, threshold, status.audit_rate, status, budget, pace_usd)
 
-    def _load_floors(self, route: str, live: LiveRoute, versions: Mapping[str, Any]) -> None:
-        settings = live.floor_settings
-        if settings is None:
-            return
+    def _load_floors(self, route: str, settings: FloorSettings | None, versions: Mapping[str, Any]) -> None:
+        """`settings`: None where the route is not in the plan; its floors keep those that they had."""
         for version, (used_s, state) in versions.items():
             try:
-                floor = Floor.load(settings, state)
+                floor = Floor.load(state, settings)
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("the floor of route '%s' is calibrated anew, its state cannot be read: %s", route, error)
-            else:
-                self._floors.setdefault(route, {})[version] = _Versioned(floor, used_s)
+                if settings is None:
+                    continue
+                floor = Floor(settings)  # not from its calibration pairs: live audits may have refuted them
+            self._floors.setdefault(route, {})[version] = _Versioned(floor, used_s)
 
-    def _load_pace(self, name: str, target_usd: float, state: Mapping[str, Any]) -> None:
+    def _load_pace(self, name: str, used_s: float, target_usd: float, state: Mapping[str, Any]) -> None:
         try:
-            self._paces[name] = Pace.load(target_usd, state)
+            self._paces[name] = _Paced(Pace.load(target_usd, state), used_s)
         except (ValueError, KeyError, TypeError) as error:
             log.warning("the pace of budget '%s' begins anew, its state cannot be read: %s", name, error)
 
 
-def _resettled(route: str, floor: Floor, live: LiveRoute) -> Floor:
-    """What it learned, under the settings of a reload; calibrated anew where these do not fit."""
-    assert live.floor_settings is not None
+@contextmanager
+def _apart(what: str, name: str, failing: set[str] | None = None) -> Iterator[None]:
+    """A controller that fails is told of, and noted in `failing`; the others go on."""
     try:
-        return Floor.load(live.floor_settings, floor.dump())
-    except ValueError as error:
-        log.warning("the floor of route '%s' is calibrated anew, its settings changed: %s", route, error)
-        return Floor(live.floor_settings)
+        yield
+    except Exception:
+        log.exception("the %s '%s' fails, and is not brought up to date", what, name)
+        if failing is not None:
+            failing.add(name)

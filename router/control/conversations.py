@@ -95,7 +95,9 @@ def _mapped(folder: Path | None, size: int) -> mmap.mmap:
         return mmap.mmap(-1, size)
     handle = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        os.ftruncate(handle, size)  # zeros, which fail the checksum; every worker asks for the same size
+        # Zeros, which fail the checksum; every worker asks for the same size. Reserved, for a write into a page that
+        # the disk has no room for kills the process.
+        os.posix_fallocate(handle, 0, size)
         return mmap.mmap(handle, size)
     finally:
         os.close(handle)

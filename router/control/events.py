@@ -22,7 +22,7 @@ class RouteCounts(msgspec.Struct, array_like=True, frozen=True, gc=False):
     audits: list[Audited]
     worth: list[tuple[int, int, float]]
     taken_usd: float
-    dropped: int
+    uncovered: int
 
 
 class Shipment(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -58,7 +58,7 @@ def _counts(route: str, tally: Tally) -> RouteCounts:
         tally.audits,
         [(at, int(count), cost) for at, (count, cost) in tally.worth.items()],
         tally.taken_usd,
-        tally.dropped,
+        tally.uncovered,
     )
 
 

@@ -109,7 +109,7 @@ class Leader:
         state: Any
         cursor: Any
         state, cursor = await self._redis.hmget(MEMORY, ["state", "cursor"])
-        self._controllers = await asyncio.to_thread(_recalled, plan, state)
+        self._controllers = await asyncio.to_thread(_recalled, plan, state, self._clock())
         self._cursor = self._remembered = cursor or BEGINNING
         self._remembered_at = self._clock()
         log.info("this process runs the controllers of %s", ", ".join(plan.routes) or "no route")
@@ -167,11 +167,11 @@ class Leader:
             self._remembered, self._remembered_at = self._cursor, self._clock()
 
 
-def _recalled(plan: Plan, state: bytes | None) -> Controllers:
+def _recalled(plan: Plan, state: bytes | None, now_s: float) -> Controllers:
     if state is None:
         return Controllers()
     try:
         return Controllers.load(plan, state)
     except ValueError as error:
         log.warning("the controllers begin anew: %s", error)
-        return Controllers()
+        return Controllers.anew(plan, now_s)

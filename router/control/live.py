@@ -186,6 +186,8 @@ class LiveRoute:
         if settings is None or not self._scorer():
             return 0.0
         state = self.board.state
+        if self.age_s > settings.stale_s:  # nobody watches how many the audits become
+            return settings.audit_rate
         known = state.version == self.version and state.floor is not None
         return state.audit_rate if known else settings.shadow_rate
 
@@ -199,11 +201,13 @@ class LiveRoute:
         *,
         gated: bool = False,
         paced: bool = True,
+        covered: bool = True,
         probability: float = 1.0,
     ) -> None:
         """A request that was scored by `version`, and who answered it; `gated`: after the student had answered.
 
-        `probability` of having been scored at all: it stands for 1/probability requests like it.
+        `probability` of having been scored at all: it stands for 1/probability requests like it. Not `covered`: no
+        audit could tell of it, and it is outside of what the floor certifies.
         """
         if self.floor_settings is None and not self._paced:
             return
@@ -211,11 +215,20 @@ class LiveRoute:
         if tally is None:
             return
         times = _times(probability)
-        tally.decided(loss, novelty, arm, times)
+        if covered:
+            tally.decided(loss, novelty, arm, times)
+        else:
+            tally.uncovered += times
         pace_usd = self.pace_usd if paced else None
         if pace_usd is not None and (self.threshold is None or loss >= self.threshold):
             cost_usd = self.teacher_cost_usd(request) if gated else self.extra_cost_usd(request)
             tally.priced(loss, cost_usd, pace_usd, times)
+
+    def uncovered(self, version: str) -> None:
+        """A request that the student served unscored, and where no audit could tell."""
+        tally = self.board.tally(version) if self.floor_settings is not None else None
+        if tally is not None:
+            tally.uncovered += 1
 
     def audited(self, version: str, pair: Audited) -> None:
         """A pair of the uniform audit has its verdict; `version`: what scored it."""

@@ -8,7 +8,6 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from policies.certify.records import ALARMS, FloorStatus, Phase
-from router.control.published import Published
 from router.record.metrics import PREFIX
 
 PHASES: tuple[str, ...] = get_args(Phase)
@@ -35,6 +34,9 @@ class ControlSeries:
         self._rate = gauge("floor_audit_rate", "Share of requests that a floor wants audited.", "route")
         self._loss = gauge("floor_loss", "Estimated loss over all traffic of a floor's route.", "route")
         self._bound = gauge("floor_loss_upper_bound", "At most: the loss over all traffic.", "route")
+        self._uncovered = gauge(
+            "floor_uncovered", "Requests outside of a floor that the student had: no audit could tell of them.", "route"
+        )
         self._share = gauge("floor_student_share", "Share of a floor's requests that the student had.", "route")
         self._age = gauge(
             "control_state_age_seconds", "Since when nobody renewed a route's state.", "route", mode="livemax"
@@ -44,38 +46,43 @@ class ControlSeries:
         self.lost = counter("control_shipments_lost", "Counts that never reached the controllers.")
         self.unreadable = counter("control_shipments_unreadable", "Counts that could not be read.")
 
-    def show(self, route: str, published: Published) -> None:
-        """What has been published of a route."""
-        self._price.labels(route).set(NO_FIGURE if published.pace_usd is None else published.pace_usd)
-        if published.status is not None:
-            self._show_floor(route, published.status)
+    def show_pace(self, route: str, price: float | None) -> None:
+        """What has been published of a route's pace."""
+        self._price.labels(route).set(NO_FIGURE if price is None else price)
 
     def show_now(self, route: str, threshold: float | None, floor: float | None, age_s: float) -> None:
         """What requests are held against, and how old what was published is."""
         for controller, value in (("threshold", threshold), ("floor", floor)):
-            if value is not None:
-                self._threshold.labels(route, controller).set(value)
+            self._threshold.labels(route, controller).set(NO_FIGURE if value is None else value)
         self._age.labels(route).set(age_s)
 
     def forget(self, route: str) -> None:
         """A route that is no longer controlled: what was last known of it must alarm nobody."""
-        for controller in ("threshold", "floor"):
-            self._threshold.labels(route, controller).set(NO_FIGURE)
+        self.forget_floor(route)
+        self._threshold.labels(route, "threshold").set(NO_FIGURE)
+        self._price.labels(route).set(NO_FIGURE)
+        self._age.labels(route).set(0)
+
+    def forget_floor(self, route: str) -> None:
+        """A route that has no floor any more."""
+        self._threshold.labels(route, "floor").set(NO_FIGURE)
         for phase in PHASES:
             self._phase.labels(route, phase).set(0)
-        for gauge in (self._price, self._loss, self._bound, self._share):
+        for gauge in (self._loss, self._bound, self._share):
             gauge.labels(route).set(NO_FIGURE)
         for kind in ALARMS:
             self._alarms.labels(route, kind).set(0)
-        for gauge in (self._audits, self._rate, self._age):
+        for gauge in (self._audits, self._rate, self._uncovered):
             gauge.labels(route).set(0)
 
-    def _show_floor(self, route: str, status: FloorStatus) -> None:
+    def show_floor(self, route: str, status: FloorStatus) -> None:
+        """What has been published of a route's floor."""
         for phase in PHASES:
             self._phase.labels(route, phase).set(int(phase == status.phase))
         for kind in ALARMS:
-            self._alarms.labels(route, kind).set(sum(alarm.kind == kind for alarm in status.alarms))
+            self._alarms.labels(route, kind).set(status.rung.get(kind, 0))
         self._audits.labels(route).set(status.audits)
+        self._uncovered.labels(route).set(status.uncovered)
         self._rate.labels(route).set(status.audit_rate)
         self._loss.labels(route).set(status.loss_estimate)
         self._bound.labels(route).set(status.upper_bound)

@@ -11,8 +11,6 @@ from router.errors import ConfigError
 from router.evidence.redis import Unreachable, connect_blocking
 from router.settings import Settings
 
-SHOWN_ALARMS = 3
-
 
 def read_states(settings: Settings, route: str | None = None) -> dict[str, Published]:
     """Of every route with a floor or a pace that has published one, or of one route. Raises ConfigError."""
@@ -55,7 +53,9 @@ def _floor_lines(status: FloorStatus) -> Iterator[str]:
         f"({status.audit_rate:.1%} wanted now)"
     )
     yield f"    loss over all traffic {status.loss_estimate:.2%}, at most {status.upper_bound:.2%}"
-    for alarm in status.alarms[-SHOWN_ALARMS:]:
+    if status.uncovered:
+        yield f"    {status.uncovered} further requests by the student, outside: no audit could tell of them"
+    for alarm in status.alarms:
         yield f"    alarm {datetime.fromtimestamp(alarm.time_s, UTC):%Y-%m-%d %H:%M} UTC ({alarm.kind}): {alarm.why}"
 
 

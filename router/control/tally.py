@@ -1,6 +1,6 @@
 """What one worker counted of a route since it last told: histograms of scores, audited pairs, and costs by worth.
 
-Adding is for the request path: a few list and dictionary operations. All is bounded; what does not fit is counted.
+Adding is for the request path: a few list and dictionary operations. All is bounded.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Tally:
     """Of one route and one version of what scores and answers there.
 
     `worth`: by `worth_bin` of the requests that the teacher is wanted for if it is worth the price of a pace, how many,
-    and what the teacher costs more for them (USD); `taken_usd`: the same of those that are worth it. `dropped`: audits
-    that did not fit.
+    and what the teacher costs more for them (USD); `taken_usd`: the same of those that are worth it. `uncovered`:
+    requests that the student served where no audit could tell, counted in no histogram.
     """
 
     version: str
@@ -33,7 +33,7 @@ class Tally:
     audits: list[Audited] = field(default_factory=list)
     worth: dict[int, list[float]] = field(default_factory=dict)
     taken_usd: float = 0.0
-    dropped: int = 0
+    uncovered: int = 0
 
     def decided(self, loss: float, novelty: float, arm: Arm, times: int = 1) -> None:
         """A request that was scored, and who answered it; `times`: requests that it stands for."""
@@ -54,12 +54,10 @@ class Tally:
             self.taken_usd += times * cost_usd
 
     def audited(self, pair: Audited) -> None:
-        """A pair of the uniform sample has its verdict."""
-        if len(self.audits) >= MOST_AUDITS or not math.isfinite(pair.score + pair.novelty):
-            self.dropped += 1
-        else:
+        """A pair of the uniform sample has its verdict; what does not fit is as if it had not come back."""
+        if len(self.audits) < MOST_AUDITS and math.isfinite(pair.score):
             self.audits.append(pair)
 
     @property
     def empty(self) -> bool:
-        return not (self.requests or self.audits or self.worth or self.dropped)
+        return not (self.requests or self.audits or self.worth or self.uncovered)

@@ -12,16 +12,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from policies.cascade import SCORE_TOKENS
-from router.arm import ArmCall
 from router.control import feed
+from router.evidence.answers import failed_answer, recorded_answer
 from router.evidence.compare.base import Answer, Services
 from router.evidence.records import (
     ArmAnswer,
     PairRecord,
     Triage,
     VerdictRecord,
-    arm_answer,
     split_of,
     users_of,
     verdict_record,
@@ -35,9 +33,9 @@ from router.evidence.writer import EvidenceWriter
 from router.exchange import Trace
 from router.ledger.ledger import Ledger
 from router.ledger.pricing import NANO_PER_USD
+from router.prompt import PROMPT_FIELD
 from router.record.metrics import Metrics
 from router.record.recorder import Recorder
-from router.request import PROMPT_FIELD
 from router.runtime import RouteRuntime
 
 log = logging.getLogger("distill_router.audit")
@@ -73,7 +71,7 @@ class Auditor:
         route = trace.route
         if route is None:
             return
-        if trace.excluded is None and _student_broke(trace, route):
+        if trace.excluded is None and trace.student_broke:
             self._retention.broke(trace, route)
             feed.compared(trace, route, None, 1.0)
             return
@@ -231,9 +229,9 @@ class Auditor:
     async def _answers(self, trace: Trace, route: RouteRuntime, shadow: Shadow) -> tuple[ArmAnswer, ArmAnswer]:
         """The teacher's answer and the student's, of which one at least is there."""
         assert trace.served is not None
-        served = _served(trace, trace.served)
+        served = recorded_answer(trace.served)
         if trace.failure is not None and trace.arm == "teacher":  # the student was asked and failed: that is its answer
-            return served, arm_answer(route.student.name, Answer.failed(trace.failure), None)
+            return served, failed_answer(route.student.name, trace.failure)
         if trace.arm == "teacher":
             return served, _escalated(trace) or await shadow.ask("student")
         return await shadow.ask("teacher"), served
@@ -309,11 +307,6 @@ class Comparison:
         return verdict_record(verdict)
 
 
-def _student_broke(trace: Trace, route: RouteRuntime) -> bool:
-    """Whether the client got an error, or half an answer, because the student failed."""
-    return trace.model is route.student and (trace.broken or trace.outcome == "failed")
-
-
 def _harm(verdict: VerdictRecord | None) -> float | None:
     """None where nobody knows."""
     return None if verdict is None or verdict.kind in UNDECIDED else float(verdict.harm)
@@ -331,26 +324,12 @@ def _label(verdict: VerdictRecord, teacher: ArmAnswer) -> str:
     return "agree" if verdict.same else "disagree"
 
 
-def _served(trace: Trace, call: ArmCall) -> ArmAnswer:
-    if trace.arm == "student":
-        return _students(call)
-    return arm_answer(call.model.name, call.answer(), call.charge)
-
-
 def _escalated(trace: Trace) -> ArmAnswer | None:
     """The student's answer that the gate refused, if it was read to its end."""
     call = trace.escalated
     if call is None or not call.whole:
         return None
-    return _students(call)
-
-
-def _students(call: ArmCall) -> ArmAnswer:
-    """With what a gate could see of it."""
-    signals = call.signals(SCORE_TOKENS)
-    return arm_answer(
-        call.model.name, call.answer(), call.charge, signals, agreement=call.agreement, checks=call.checks
-    )
+    return recorded_answer(call)
 
 
 def _answer(record: ArmAnswer) -> Answer:

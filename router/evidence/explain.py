@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from router.complaints import POLICY_ERROR
 from router.evidence.find import Found
 from router.evidence.records import ArmAnswer, LabelRecord, PairRecord, VerdictRecord
 from router.ledger.pricing import usd
@@ -23,6 +24,8 @@ WORDS = {
     "shadow": "A background call; no client waited for it.",
     "floor": "The certified floor gives everything to the teacher for now; the student is watched in the background.",
     "escalated:check": "The student's answer failed one of the user's own checks, so the teacher was asked.",
+    POLICY_ERROR: "The policy raised an error at this request, so the teacher answered; the log has why.",
+    f"escalated:{POLICY_ERROR}": "The gate raised an error at this answer, so the teacher was asked; the log has why.",
     "difficulty:untrained": "Nothing is trained for this route yet; promote a version with `policy promote`.",
 }
 WORDS_OF_SCORES = {

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from hashlib import blake2b
-from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from policies.base import Arm
-from policies.gate.answer import Signals
-from router.evidence.compare.base import Answer, Verdict
-from router.ledger.bill import Charge
-from router.ledger.pricing import Usage
+from router.evidence.compare.base import Verdict
 from router.price_settings import Price
 
 SCHEMA_VERSION: Literal[2] = 2
@@ -52,8 +47,8 @@ class AnswerSignals(BaseModel):
 class ArmAnswer(BaseModel):
     """One arm's full answer. `error`: it failed, and that is data. `mean_logprob` in nats, where it is known.
 
-    `signals`: of its first tokens; earlier records lack them. `agreement`, `checks`: what a cascade's gate found out
-    about it beyond the answer itself.
+    `signals`: of its first tokens; earlier records lack them. `agreement`, `samples`, `checks`: what a cascade's gate
+    found out about it beyond the answer itself, as in `policies.gate.answer.StudentAnswer`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,6 +64,7 @@ class ArmAnswer(BaseModel):
     mean_logprob: float | None = None
     signals: AnswerSignals | None = None
     agreement: float | None = None
+    samples: int = 0
     checks: dict[str, bool] = {}
 
 
@@ -155,45 +151,6 @@ class PairRecord(BaseModel):
     prices: dict[str, Price]
     training_use: Literal["allow", "deny", "unknown"]
     split: Split
-
-
-def arm_answer(
-    model: str,
-    answer: Answer,
-    charge: Charge | None,
-    signals: Signals | None = None,
-    *,
-    agreement: float | None = None,
-    checks: Mapping[str, bool] = MappingProxyType({}),
-) -> ArmAnswer:
-    """An answer with what it cost; `charge` None where the model was never asked or could not be."""
-    return ArmAnswer(
-        model=model,
-        text=answer.text,
-        tool_calls=[{"name": call.name, "arguments": call.arguments_json} for call in answer.tool_calls],
-        finish_reason=answer.finish_reason,
-        refusal=answer.refusal,
-        error=answer.error,
-        tokens=_tokens(charge.usage) if charge else Tokens(input=0, output=0),
-        cost_nano_usd=charge.cost_nano if charge else 0,
-        estimated=charge.estimated if charge else False,
-        mean_logprob=signals.mean if signals else None,
-        signals=AnswerSignals(**asdict(signals)) if signals else None,
-        agreement=agreement,
-        checks=dict(checks),
-    )
-
-
-def _tokens(usage: Usage) -> Tokens:
-    return Tokens(
-        input=usage.input_tokens,
-        output=usage.output_tokens,
-        cached_input=usage.cached_tokens,
-        reasoning=usage.reasoning_tokens,
-        image_input=usage.image_tokens,
-        audio_input=usage.audio_input_tokens,
-        audio_output=usage.audio_output_tokens,
-    )
 
 
 def verdict_record(verdict: Verdict) -> VerdictRecord:

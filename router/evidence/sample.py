@@ -19,7 +19,7 @@ from zlib import crc32
 
 from router.evidence.records import Sample
 from router.exchange import Trace
-from router.request import PROMPT_FIELD
+from router.prompt import PROMPT_FIELD
 from router.runtime import RouteRuntime
 
 NO_STORE = b"x-router-no-store"
@@ -72,13 +72,11 @@ class Sampler:
             self._target(trace, route, "confidence", targeted.low_confidence)
 
     def keep(self, route: RouteRuntime) -> float:
-        """The share of the uniform audits that there is room for."""
+        """The share of the uniform audits that there is room for: all below half of the places, none without one."""
         if self._is_paused(route):
             return 0.0
         load = self._load(route)
-        if load < 0.5:
-            return 1.0
-        return 0.5 if load < 0.75 else 0.25 if load < 1 else 0.0
+        return 1.0 if load < 0.5 else max(0.0, 1 - load)
 
     def pause(self, route: RouteRuntime) -> None:
         """The budget for audits is spent: draw nothing for a while, then try again."""

@@ -1,24 +1,23 @@
 """The calls of one audit that no client waits for: the other arm, a second draw of the teacher, a judge.
 
-They have connections of their own and a share of each model's places, wait for a place instead of taking one, are paid
-by budgets that are not the client's, and leave one decision row with every charge.
+They are paid by budgets that are not the client's, and leave one decision row with every charge.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 
 from policies.base import Arm, Gate
-from policies.cascade import SCORE_TOKENS
 from policies.learn.trained import Score
-from router.arm import ArmCall, open_arm
-from router.errors import BadRequest, BudgetSpent, RouterError, TooManyRequests
-from router.evidence.compare.base import Answer, JudgeUnavailable
-from router.evidence.records import ArmAnswer, arm_answer
+from router.arm import ArmCall
+from router.background import Starved, ask_in_background
+from router.errors import BadRequest, BudgetSpent, RouterError
+from router.evidence.answers import failed_answer, recorded_answer
+from router.evidence.compare.base import JudgeUnavailable
+from router.evidence.records import ArmAnswer
 from router.exchange import Trace
 from router.gate.asker import Asker
 from router.gate.inquiry import Inquiry
@@ -28,11 +27,8 @@ from router.ledger.ledger import Ledger
 from router.record.recorder import Recorder
 from router.request import ClientRequest, parse_fields
 from router.runtime import RouteRuntime
-from router.upstream.model import Attempts, Leash, ModelClient
+from router.upstream.model import Leash, ModelClient
 from router.upstream.transport import TransportError
-
-PLACE_EVERY_S = 0.1
-OVERLOADED = 429
 
 
 class Unasked(Exception):
@@ -62,7 +58,6 @@ class Shadow:
         self._bill = Bill()
         self.asked_judge = False
         self.score: Score | None = None
-        self._waits = False
 
     async def ask(self, arm: Arm) -> ArmAnswer:
         """The arm's answer to the request; a failure, or none in time, is one too. Raises Unasked.
@@ -81,20 +76,13 @@ class Shadow:
             raise Unasked("budget") from None
         except (RouterError, TransportError, TimeoutError) as error:
             lost = self._bill.charges[charged:]
-            return arm_answer(model.name, Answer.failed(self._words(error)), lost[-1] if lost else None)
+            return failed_answer(model.name, self._words(error), lost[-1] if lost else None)
         if not call.succeeded:
-            return arm_answer(model.name, Answer.failed(f"status {call.reply.status}"), call.charge)
+            return failed_answer(model.name, f"status {call.reply.status}", call.charge)
         gate = self._trace.decision.gate if self._trace.decision else None
         if arm == "student" and gate is not None:
             await self._score(gate, call)
-        return arm_answer(
-            model.name,
-            call.answer(),
-            call.charge,
-            call.signals(SCORE_TOKENS) if scored else None,
-            agreement=call.agreement,
-            checks=call.checks,
-        )
+        return recorded_answer(call)
 
     async def _score(self, gate: Gate, call: ArmCall) -> None:
         """What the gate says of the answer, as it would have of one that was served; None where it could not ask."""
@@ -106,7 +94,9 @@ class Shadow:
         async with inquiry:
             inquiry.begin()
             answers = await inquiry.answers(call)
-        if not inquiry.unanswered:
+        if inquiry.unanswered:
+            call.examined = None
+        else:
             self.score = worst(gate, self._trace.request, self._route.name, answers)
 
     async def judge(self, name: str, messages: list[dict[str, str]], max_tokens: int) -> str:
@@ -148,47 +138,16 @@ class Shadow:
 
     async def _in_time(self, request: ClientRequest, model: ModelClient, origin: Origin, scored: bool) -> ArmCall:
         """Raises Unasked where the model never had a place for it."""
+        headers, timeout_s = self._headers(origin), self._route.config.audit.timeout_s
+        purse = self._ledger.purse(request.caller, self._route.name, background=True)
         charged = len(self._bill.charges)
-        self._waits = False
         try:
-            async with asyncio.timeout(self._route.config.audit.timeout_s):
-                return await self._when_there_is_place(request, model, origin, scored)
-        except TimeoutError:
-            if self._waits:
-                raise Unasked("starved") from None
-            raise
+            return await ask_in_background(request, model, self._bill, headers, purse, origin, timeout_s, scored=scored)
+        except Starved:
+            raise Unasked("starved") from None
         finally:
             for charge in self._bill.charges[charged:]:
                 charge.origin = origin  # tries that failed too
-
-    async def _when_there_is_place(
-        self, request: ClientRequest, model: ModelClient, origin: Origin, scored: bool
-    ) -> ArmCall:
-        """Clients come first: a model that is busy is asked again a little later."""
-        while True:
-            self._waits = False
-            pause_s = PLACE_EVERY_S
-            try:
-                call = await self._call(request, model, origin, scored)
-                if call.reply.status != OVERLOADED:
-                    return call
-                self._bill.charges.remove(call.charge)
-                pause_s *= 10
-            except TooManyRequests:
-                pass
-            self._waits = True
-            await asyncio.sleep(pause_s)
-
-    async def _call(self, request: ClientRequest, model: ModelClient, origin: Origin, scored: bool) -> ArmCall:
-        headers = self._headers(origin)
-        purse = self._ledger.purse(request.caller, self._route.name, background=True)
-        leash = Leash(background=True)
-        call = await open_arm(
-            request, model, self._bill, headers, leash, Attempts(), purse, scored=scored, entropies=scored
-        )
-        call.settle(origin)
-        call.close()
-        return call
 
     def _headers(self, origin: Origin) -> bytes:
         return b"x-request-id: %b-%b\r\n" % (self._trace.id.encode(), origin.encode())

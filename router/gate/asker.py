@@ -12,14 +12,13 @@ import msgspec
 
 from router.arm import ArmCall, open_arm
 from router.auth import Caller
-from router.errors import RouterError, TooManyRequests
+from router.background import Starved, ask_in_background
+from router.errors import RouterError
 from router.ledger.bill import Bill, Origin
 from router.ledger.purse import Purse
 from router.request import ClientRequest, Endpoint, parse_fields
 from router.upstream.model import Attempts, Leash, ModelClient
 from router.upstream.transport import TransportError
-
-PLACE_EVERY_S = 0.1
 
 
 class Unanswered(Exception):
@@ -27,7 +26,7 @@ class Unanswered(Exception):
 
 
 class Asker:
-    """One request's. `origin`: what they are charged as; `background`: no client waits for them."""
+    """One request's. `origin`: what they are charged as; `background`: no client waits for them, so they wait."""
 
     def __init__(
         self,
@@ -52,15 +51,12 @@ class Asker:
         """The answer to a request with this body. Raises Unanswered."""
         data = msgspec.json.encode(body | {"model": model.name})
         request = ClientRequest(endpoint, data, [], self._caller, parse_fields(data))
-        bill, leash = Bill(), Leash(background=self._background)
+        bill = Bill()
         try:
-            async with asyncio.timeout(timeout_s):
-                call = await self._open(request, model, bill, leash)
-            call.settle(self._origin)
-            call.close()
+            call = await self._answer(request, model, bill, timeout_s)
         except TimeoutError:
             raise Unanswered(f"model '{model.name}' did not answer within {timeout_s:g} s") from None
-        except (RouterError, TransportError) as error:
+        except (RouterError, TransportError, Starved) as error:
             raise Unanswered(str(error)) from None
         finally:
             self._pay(bill)
@@ -68,15 +64,15 @@ class Asker:
             raise Unanswered(f"model '{model.name}' answered with status {call.reply.status}")
         return call
 
-    async def _open(self, request: ClientRequest, model: ModelClient, bill: Bill, leash: Leash) -> ArmCall:
-        """In the background a model that is busy is asked again a little later: clients come first."""
-        while True:
-            try:
-                return await open_arm(request, model, bill, self._headers, leash, Attempts(), self._purse)
-            except TooManyRequests:
-                if not self._background:
-                    raise
-                await asyncio.sleep(PLACE_EVERY_S)
+    async def _answer(self, request: ClientRequest, model: ModelClient, bill: Bill, timeout_s: float) -> ArmCall:
+        headers, purse, origin = self._headers, self._purse, self._origin
+        if self._background:
+            return await ask_in_background(request, model, bill, headers, purse, origin, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            call = await open_arm(request, model, bill, headers, Leash(), Attempts(), purse)
+        call.settle(origin)
+        call.close()
+        return call
 
     def _pay(self, bill: Bill) -> None:
         """Tries that failed, and calls that were given up, are the gate's too."""

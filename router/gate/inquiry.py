@@ -36,7 +36,7 @@ class Inquiry:
     """One request's, used as an async context: what is still asked at its end is given up.
 
     `notes` says what failed: `check:NAME`, `unchecked:NAME` (nobody could say, which counts as failed), `no_agreement`
-    (no further answer came).
+    (no further answer came, or none could be compared).
     """
 
     def __init__(
@@ -74,8 +74,7 @@ class Inquiry:
             return found
         said = [choice.answer for choice in call.choices()]
         found = await _until_aborted(self._examine(found, said), self._leash)
-        if found:
-            call.agreement, call.checks = found[0].agreement, found[0].checks
+        call.examined = found[0] if found else None
         return found
 
     async def _examine(self, found: list[StudentAnswer], said: list[Answer]) -> list[StudentAnswer]:
@@ -93,10 +92,10 @@ class Inquiry:
                 return replace(what, checks=passed)
         if self._further is None:
             return replace(what, checks=passed)
-        share = await agreement(answer, await self._further, self._is_same)
+        share, samples = await agreement(answer, await self._further, self._is_same)
         if share is None:
             self._note("no_agreement")
-        return replace(what, checks=passed, agreement=share)
+        return replace(what, checks=passed, agreement=share, samples=samples)
 
     async def _passes(self, name: str, check: Check, answer: Answer) -> bool:
         try:
@@ -108,13 +107,13 @@ class Inquiry:
             self._note(f"check:{name}")
         return passes
 
-    async def _is_same(self, answer: Answer, other: Answer) -> bool:
+    async def _is_same(self, answer: Answer, other: Answer) -> bool | None:
         wanted = self._gate.asks.agreement
         assert wanted is not None
         verdict = await self._runtime.comparators.compare(
             wanted.comparator, self._decoded, answer, other, self._services
         )
-        return verdict.same
+        return None if verdict.kind == "comparator_failed" else verdict.same
 
     def _second(self, wanted: Agreement) -> ModelClient:
         return self._route.student if wanted.model is None else self._runtime.models[wanted.model]

@@ -14,7 +14,7 @@ from router.request import ClientRequest, Endpoint
 from router.translate import chat_request
 from router.upstream.model import ModelClient
 
-Same = Callable[[Answer, Answer], Awaitable[bool]]
+Same = Callable[[Answer, Answer], Awaitable[bool | None]]
 
 # How the client wants its answer sent, and what would make every sample the same one.
 LEFT_OUT = ("model", "stream", "stream_options", "logprobs", "top_logprobs", "n", "best_of", "seed")
@@ -29,12 +29,11 @@ async def further_answers(asker: Asker, request: ClientRequest, model: ModelClie
     return [answer for answers in await asyncio.gather(*asked) for answer in answers]
 
 
-async def agreement(answer: Answer, others: list[Answer], same: Same) -> float | None:
-    """The share of the others that say the same; None without any."""
-    if not others:
-        return None
-    agreeing = [_is_equal(answer, other) or await same(answer, other) for other in others]
-    return sum(agreeing) / len(others)
+async def agreement(answer: Answer, others: list[Answer], same: Same) -> tuple[float | None, int]:
+    """The share that says the same, of so many of the others for which `same` could tell; None of none."""
+    told = [_is_equal(answer, other) or await same(answer, other) for other in others]
+    known = [each for each in told if each is not None]
+    return (sum(known) / len(known) if known else None), len(known)
 
 
 async def _ask(

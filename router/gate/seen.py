@@ -66,6 +66,7 @@ def recorded(record: ArmAnswer) -> StudentAnswer:
         refusal=record.refusal,
         tool_calls=tuple((call["name"], call["arguments"]) for call in record.tool_calls),
         agreement=record.agreement,
+        samples=record.samples,
         checks=MappingProxyType(dict(record.checks)),
     )
 

@@ -26,7 +26,7 @@ def slices_of(records: Sequence[PairRecord]) -> list[Slice]:
     labels = _by_dimension([slice_names(record) for record in records])
     found = [each for carried in labels.values() for each in label_slices(carried, fewest=FEWEST)]
     whole = merge([each for each in found if not each.name.startswith("field:")], _readability)
-    prompts = [read_prompt(record.request) for record in records]
+    prompts = [read_prompt(record.request, record.endpoint) for record in records]
     found_topics = topics([prompt.last or prompt.whole for prompt in prompts])
     by_topic = [{f"topic:{topic}"} if topic else set() for topic in found_topics]
     lengths = np.array([len(prompt.last) for prompt in prompts])

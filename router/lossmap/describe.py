@@ -29,7 +29,7 @@ _DIGITS = re.compile(r"\d+")
 
 def slice_names(record: PairRecord) -> frozenset[str]:
     """Every slice that can be told from this pair alone."""
-    prompt = read_prompt(record.request)
+    prompt = read_prompt(record.request, record.endpoint)
     names = {
         f"kind:{kind(record)}",
         f"length:{length_bucket(len(prompt.whole))}",

@@ -41,7 +41,7 @@ def readable(text: str) -> str:
 
 
 def _example(record: PairRecord) -> Example:
-    prompt = read_prompt(record.request)
+    prompt = read_prompt(record.request, record.endpoint)
     return Example(
         pair=record.id,
         prompt=readable(prompt.last or prompt.whole),

@@ -128,6 +128,9 @@ class Metrics:
         self.usage_missing = self._counter("usage_missing", "Answers of a priced model without usage.", ("model",))
         self.retries = self._counter("upstream_retries", "Failed tries before an answer.", ("model",))
         self.fallbacks = self._counter("fallbacks", "Answers of the other arm after a failure.", ("route", "model"))
+        self.policy_errors = self._counter(
+            "policy_errors", "Requests that the teacher got because the policy or its gate failed.", ("route",)
+        )
         self._evidence_series()
         self._retention_series()
         self.reloads = self._counter("config_reloads", "Configuration reloads by result.", ("result",))
@@ -258,6 +261,7 @@ class Metrics:
         for route, arms in routes.items():
             self.pair_teacher_cost.labels(route)
             self.pair_teacher_estimate.labels(route)
+            self.policy_errors.labels(route)
             for model in arms:
                 self.fallbacks.labels(route, model)
         for budget, actions in budgets.items():

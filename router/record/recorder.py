@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from router.auth import Caller
+from router.complaints import POLICY_ERROR
 from router.errors import RouterError
 from router.evidence.streams import DECISIONS
 from router.evidence.writer import EvidenceWriter
@@ -88,6 +89,8 @@ class Recorder:
             self._metrics.retries.labels(model).inc(len(trace.attempts.failures))
         if trace.fell_back:
             self._metrics.fallbacks.labels(route, model).inc()
+        if POLICY_ERROR in trace.guards:
+            self._metrics.policy_errors.labels(route).inc()
         if trace.first_byte_s is not None and trace.served:
             series.first_token_s(trace.first_byte_s)
             tokens = trace.served.usage.output_tokens if trace.served.usage else trace.served.reader.produced

@@ -22,7 +22,7 @@ from router.prompt import read_prompt
 from router.record.row import DecisionRow, decode_row
 from router.report.period import parse_period
 from router.settings import Settings
-from router.trained.examples import HELD_BACK, Served, conversation_of
+from router.trained.examples import HELD_BACK, Served, conversation_of, says_nothing
 from router.trained.sources import REDIS, is_archive, read_pairs
 
 HELD_BACK_SHARE = 0.1  # of the conversations; see `router.evidence.records.split_of`
@@ -81,7 +81,8 @@ def conversations(pairs: Sequence[PairRecord]) -> list[str]:
     second turn is a question that many ask: each request is a conversation of its own.
     """
     openings = [conversation_of(pair) for pair in pairs]
-    goes_on = {opening for opening, pair in zip(openings, pairs, strict=True) if read_prompt(pair.request).turns > 1}
+    prompts = [read_prompt(pair.request, pair.endpoint) for pair in pairs]
+    goes_on = {opening for opening, prompt in zip(openings, prompts, strict=True) if prompt.turns > 1}
     latest: dict[str, tuple[float, str]] = {}
     names = []
     for opening, pair in zip(openings, pairs, strict=True):
@@ -148,21 +149,11 @@ def _usable(pairs: Iterable[PairRecord], served: Served, left_out: Counter[str])
     for pair in pairs:
         if pair.route != served.route:
             continue
-        reason = _unusable(pair, served)
+        reason = says_nothing(pair, served)
         if reason:
             left_out[reason] += 1
         else:
             yield pair
-
-
-def _unusable(pair: PairRecord, served: Served) -> str | None:
-    if (pair.teacher.model, pair.student.model) != (served.teacher, served.student):
-        return "other models"
-    if pair.student_version != served.student_version:
-        return "other versions of the student"
-    if pair.teacher.error is not None:
-        return "teacher failed"
-    return "targeted while audit.rate was 0" if pair.audit_probability <= 0 else None
 
 
 def _read_rows(path: Path) -> Iterator[DecisionRow]:

@@ -16,6 +16,7 @@ from policies.replay.estimate import Population, time_blocks
 from policies.replay.log import Logged, Outcome
 from policies.replay.randomised import RandomisedCost, randomised_cost
 from policies.replay.support import NoSupport, require_pairs, supported
+from router.complaints import POLICY_ERROR
 from router.errors import BadRequest
 from router.evidence.records import PairRecord
 from router.lossmap.traffic import Traffic, traffic_of
@@ -29,7 +30,7 @@ from router.trained.examples import served_on
 MOST_MISSING = 0.05  # of the pairs of audited requests, before it is said
 MATCHED = 0.95  # of the pairs that have their row, or nothing is estimated from the rows
 ROUNDED_S = 0.001  # the time of a row
-GUARDS_OF_THE_MOMENT = ("down:", "budget:")
+GUARDS_OF_THE_MOMENT = ("down:", "budget:", POLICY_ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ def prepare(settings: Settings, route: str, policy: Policy, log: Log, until: flo
     it looks at.
     """
     config, served = settings.config.routes[route], served_on(settings, route)
+    floor = config.policy.controls().floor
     pairs, probabilities = unseen(log.pairs, until)
     rescued = config.fallback.student == "teacher"
     requests = [
@@ -111,7 +113,7 @@ def prepare(settings: Settings, route: str, policy: Policy, log: Log, until: flo
             },
         ),
         notes=[*notes_on(config.policy), *_notes(config, log, rows)],
-        audit_rate=config.audit.rate,
+        audit_rate=max(config.audit.rate, floor.audit_rate if floor else 0.0),
     )
 
 
@@ -132,9 +134,10 @@ def replay(prepared: Prepared, fewest: int, delta: float) -> Replayed:
 
 
 def audits_usd(prepared: Prepared) -> float:
-    """What auditing the candidate at its rate costs, USD per request: the arm that did not answer is asked too.
+    """What auditing the candidate costs, USD per request: the arm that did not answer is asked too.
 
-    An escalated request needs no further call. By the self-normalised mean; 0 without audited requests.
+    At the rate of the route, or of its floor while it certifies, whichever is higher. An escalated request needs no
+    further call. By the self-normalised mean; 0 without audited requests.
     """
     weights = [1 / each.probability for each in prepared.requests]
     if not weights:

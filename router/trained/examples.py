@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
+from heapq import heappush, heappushpop
 
 from policies.learn.example import Example
 from router.evidence.records import PairRecord
 from router.evidence.triage import UNDECIDED
 from router.gate.seen import recorded
 from router.lossmap.outcome import is_loss
-from router.prompt import opening_text, query_of
+from router.prompt import opening_text, query_of, said_of
 from router.settings import Settings
 from router.upstream.model import model_version
 
+MOST_EXAMPLES = 20_000  # the newest: all of them are in memory while a policy learns
 HELD_BACK = "test"  # the split that no policy learns from, so that replays have pairs that none has seen
 
 
@@ -34,10 +36,12 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """`examples`, oldest first. `left_out`: how many pairs were not used, by reason."""
+    """`examples`, oldest first. `left_out`: how many pairs were not used, by reason. `models`: the versions of each
+    arm's model, `teacher` and `student`, that they are of; empty where that is not known."""
 
     examples: list[Example]
     left_out: Mapping[str, int]
+    models: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def until(self) -> float:
@@ -53,9 +57,10 @@ def served_on(settings: Settings, route: str) -> Served:
 
 
 def collect(pairs: Iterable[PairRecord], served: Served, kind: str) -> Collected:
-    """The examples in a route's pairs, each pair once. For the kind `cascade` the student's answer must be there."""
+    """The newest examples in a route's pairs, each pair once. For the kind `cascade` the student's answer must be
+    there."""
     left_out: Counter[str] = Counter()
-    used, seen = [], set[str]()
+    newest, seen, teachers = list[tuple[float, str, Example]](), set[str](), set[str]()
     for pair in pairs:
         if pair.route != served.route or pair.id in seen:
             continue
@@ -63,13 +68,20 @@ def collect(pairs: Iterable[PairRecord], served: Served, kind: str) -> Collected
         reason = unusable(pair, served) or _unseen(pair, kind)
         if reason:
             left_out[reason] += 1
+            continue
+        teachers.add(pair.teacher_version)
+        moment = pair.time, pair.id, example_of(pair)
+        if len(newest) < MOST_EXAMPLES:
+            heappush(newest, moment)
         else:
-            used.append(example_of(pair))
-    return Collected(sorted(used, key=_moment), dict(left_out.most_common()))
+            heappushpop(newest, moment)
+            left_out[f"older than the newest {MOST_EXAMPLES:,}"] += 1
+    models = {"teacher": sorted(teachers), "student": [served.student_version]}
+    return Collected([example for *_, example in sorted(newest)], dict(left_out.most_common()), models)
 
 
-def unusable(pair: PairRecord, served: Served) -> str | None:
-    """Why a pair of the route teaches nothing; None: it does."""
+def says_nothing(pair: PairRecord, served: Served) -> str | None:
+    """Why a pair of the route is no draw from the traffic of these models; None: it is."""
     if (pair.teacher.model, pair.student.model) != (served.teacher, served.student):
         return "other models"
     if pair.student_version != served.student_version:
@@ -78,6 +90,14 @@ def unusable(pair: PairRecord, served: Served) -> str | None:
         return "teacher failed"
     if pair.audit_probability <= 0:
         return "targeted while audit.rate was 0"
+    return None if 0 < pair.probability <= 1 else "no probability"
+
+
+def unusable(pair: PairRecord, served: Served) -> str | None:
+    """Why a pair of the route teaches nothing; None: it does."""
+    reason = says_nothing(pair, served)
+    if reason is not None:
+        return reason
     if is_undecided(pair):
         return "undecided"
     return "held back" if pair.split == HELD_BACK else None
@@ -101,7 +121,9 @@ def example_of(pair: PairRecord) -> Example:
     """The harm is the verdict's, unless triage or a person took it back."""
     return Example(
         id=pair.id,
-        query=query_of(pair.request, needs=pair.needs, tenant=pair.tenant, key=pair.key, route=pair.route),
+        query=query_of(
+            pair.request, pair.endpoint, needs=pair.needs, tenant=pair.tenant, key=pair.key, route=pair.route
+        ),
         harm=float(is_loss(pair)),
         weight=1 / pair.probability,
         group=conversation_of(pair),
@@ -112,14 +134,9 @@ def example_of(pair: PairRecord) -> Example:
 
 def conversation_of(pair: PairRecord) -> str:
     """Hex digits over the tenant and what was said up to the first message of the user: equal for all turns."""
-    said = pair.request.get("messages") or pair.request.get("prompt") or pair.request.get("input")
-    first = opening_text(said) or pair.id
+    first = opening_text(said_of(pair.request, pair.endpoint)) or pair.id
     return blake2b(f"{pair.tenant}\0{first}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _unseen(pair: PairRecord, kind: str) -> str | None:
     return "the student failed" if kind == "cascade" and pair.student.error is not None else None
-
-
-def _moment(example: Example) -> tuple[float, str]:
-    return example.time, example.id

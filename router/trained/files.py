@@ -7,8 +7,14 @@ import tempfile
 from pathlib import Path
 
 from policies.learn import artifact
-from policies.learn.trained import Trained
+from policies.learn.trained import FILE, Trained
 from router.errors import ConfigError
+
+
+def path_of(name: str) -> Path | None:
+    """The file that a slot of this name follows (`file:KIND:PATH`); None for a name in the store."""
+    _, _, path = name.removeprefix(FILE).partition(":")
+    return Path(path) if name.startswith(FILE) and path else None
 
 
 def read_trained(path: Path) -> Trained:

@@ -15,6 +15,7 @@ from policies.learn.trained import FILE, Slot, Slots, Trained
 from router.errors import NotFound
 from router.evidence.redis import Unreachable
 from router.tasks import end
+from router.trained.files import path_of
 from router.trained.metrics import TrainedMetrics
 from router.trained.store import MAX_BYTES, InForce, TrainedStore
 
@@ -66,11 +67,11 @@ class TrainedFollower:
         slots = list(self._slots)
         for slot in slots:
             self._metrics.follows(slot.name)
-        await self._follow_files([slot for slot in slots if slot.name.startswith(FILE)])
+        await self._follow_files([slot for slot in slots if path_of(slot.name)])
         if self._store is None:
             return
         try:
-            await self._follow_store(self._store, [slot for slot in slots if not slot.name.startswith(FILE)])
+            await self._follow_store(self._store, [slot for slot in slots if not path_of(slot.name)])
             self._answers = True
         except Unreachable as error:
             if self._answers:
@@ -94,7 +95,8 @@ class TrainedFollower:
 
     async def _follow_files(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
-            path = Path(slot.name.split(":", 2)[2])
+            path = path_of(slot.name)
+            assert path is not None, "only such slots are handed in"
             mark: Mark = (0, 0, 0)
             try:
                 mark = await asyncio.to_thread(_mark, path)
@@ -108,8 +110,8 @@ class TrainedFollower:
         try:
             trained = await asyncio.to_thread(self._loads, data)
             _require_kind(slot.name, trained)
-        except ValueError as error:
-            self._refuse(slot, mark, str(error))
+        except Exception as error:  # whatever a file holds, the other slots are followed on
+            self._refuse(slot, mark, str(error) if isinstance(error, ValueError) else repr(error))
             return
         before = slot.current.version if slot.current else None
         slot.current = trained

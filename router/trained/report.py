@@ -30,7 +30,7 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "calibration_error": ("calibration error", "{:.2%}"),
 }
 # What is told in words of its own.
-TOLD = {*FIGURES, "examples", "groups", "effective_examples", "harm_rate", "reliability"}
+TOLD = {*FIGURES, "examples", "groups", "effective_examples", "harm_rate", "reliability", "until"}
 
 
 def as_text(title: str, record: VersionRecord, report: Mapping[str, Any]) -> str:
@@ -53,6 +53,8 @@ def facts(record: VersionRecord, report: Mapping[str, Any]) -> Iterator[tuple[st
     yield "trained", f"{_date(record.created)}, version {record.version}, {_origin(record)}"
     if record.data:
         yield "from", _data(record)
+    elif report.get("until"):
+        yield "from", f"pairs until {_date(report['until'])}"
     if "examples" in report:
         yield "examples", _examples(report)
     figures = [f"{name} {form.format(report[key])}" for key, (name, form) in FIGURES.items() if key in report]

@@ -25,10 +25,10 @@ from router.trained.blocking import with_store
 from router.trained.encoders import encoder_of, with_vectors
 from router.trained.examples import Collected, collect, served_on
 from router.trained.job import Outcome
-from router.trained.record import record_of
+from router.trained.record import VersionRecord, record_of
 from router.trained.settings import Training
 from router.trained.store import TrainedStore
-from router.trained.train import TrainingRefused, options_for, train
+from router.trained.train import TrainingRefused, about, options_for, train
 from router.trained.trial import Trial, level, tried
 
 TRIAL_SHARE = 0.3  # of the pairs that are newer than what the version in force has learned from
@@ -64,7 +64,8 @@ def retrain(settings: Settings, route: str, kind: str, training: Training) -> Ou
     encoder = encoder_of(settings, route)
     newest = with_vectors(newest, encoder)
     try:
-        trained = train(kind, learned, options=options_for(settings.config.routes[route].policy, kind, encoder))
+        options = options_for(settings.config.routes[route].policy, kind, encoder)
+        trained = about(train(kind, learned, options=options), collected.models)
     except TrainingRefused as error:
         return Outcome("too_few", str(error))
     trial = _trial(trained, rival, learned, newest)
@@ -122,7 +123,12 @@ async def _rival(store: TrainedStore, name: str) -> Rival:
         trained = artifact.loads(await store.file(name, found.number))
     except ValueError:
         return Rival(f"version {found.number}, which cannot be loaded", found.number)
-    return Rival(f"version {found.number}", found.number, found.record.until, trained)
+    return Rival(f"version {found.number}", found.number, _learned_until(found.record), trained)
+
+
+def _learned_until(record: VersionRecord) -> float:
+    """A file that does not say until when it learned may have learned from all that was there when it came."""
+    return record.until or (record.created if record.origin == "file" else 0.0)
 
 
 def _trial(trained: Trained, rival: Rival, learned: Sequence[Example], newest: Sequence[Example]) -> Trial:

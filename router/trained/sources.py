@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -27,11 +27,13 @@ REDIS = "redis"
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """`examples`, and what is to be said of them beside a training report."""
+    """`examples`, and what is to be said of them beside a training report. `models`: as of `Collected`, where all are
+    pairs."""
 
     examples: list[Example]
     until: float = 0.0
     data: dict[str, Any] = field(default_factory=dict)
+    models: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def read_material(settings: Settings | None, named: Sequence[str], route: str, kind: str, since: str) -> Material:
@@ -46,7 +48,8 @@ def read_material(settings: Settings | None, named: Sequence[str], route: str, k
     collected = _collect(settings, pairs, route, kind) if evidence or of_pairs else Collected([], {})
     rows = [example for path in files if path not in of_pairs for example in _judged(path, kind)]
     data = {"pairs": len(collected.examples), "rows": len(rows), "left_out": dict(collected.left_out)}
-    return Material([*collected.examples, *rows], collected.until, {"from": list(named), "route": route, **data})
+    said = {"from": list(named), "route": route, **data}
+    return Material([*collected.examples, *rows], collected.until, said, {} if rows else collected.models)
 
 
 def read_pairs(path: Path) -> Iterator[PairRecord]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from policies.base import PolicyConfig
-from policies.learn import trainers
+from policies.learn import artifact, trainers
 from policies.learn.encoder import Encoder
 from policies.learn.example import Example
 from policies.learn.trained import Trained
@@ -27,12 +28,18 @@ def train(
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Trained:
     """A trained policy. Raises TrainingRefused; ImportError where an extra is missing. KeyError for another kind."""
-    from policies.difficulty.train import TooFewLabels
+    from policies.learn.labels import TooFewLabels
 
     try:
         return trainers.train(kind, examples, seed=seed, progress=progress, **options)
     except TooFewLabels as error:
         raise TrainingRefused(str(error)) from error
+
+
+def about(trained: Trained, models: Mapping[str, Sequence[str]]) -> Trained:
+    """As it will be read from its file, with a report that says the versions of which `models` it was taught by."""
+    content = artifact.read(artifact.dumps(trained))
+    return artifact.loads(artifact.write(replace(content, report={**content.report, "models": models})))
 
 
 def options_for(policy: PolicyConfig | None, kind: str, encoder: Encoder | None = None) -> dict[str, Any]:

@@ -41,8 +41,10 @@ class Trial:
 def tried(expected: Floats, by_rival: Floats, harm: Floats, weight: Floats, groups: Sequence[str]) -> Trial:
     """The new version's expected losses against its rival's; all of shape (n,), n >= 1, losses and harm in [0, 1].
 
-    `groups`: the conversation of each; '' is one of its own.
+    `groups`: the conversation of each; '' is one of its own. Raises ValueError where an expectation is no number.
     """
+    if not (np.isfinite(expected).all() and np.isfinite(by_rival).all()):
+        raise ValueError("a version expects something that is no finite number, of which no trial says anything")
     excess = weight * (np.square(expected - harm) - np.square(by_rival - harm))
     worst = weight * np.maximum(_excess(expected, by_rival, 0.0), _excess(expected, by_rival, 1.0))
     place = _places(groups)

@@ -73,6 +73,18 @@ def test_a_demo_that_runs_once_answers_everything_and_writes_its_figures(tmp_pat
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_demo_that_learns_beats_a_split_of_the_same_cost(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    arguments = ("--once", "--learn", "--requests", "240", "--port", str(free_port()), "--json", path)
+    done = cli("demo", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    learned = json.loads(path.read_text())["learned"]
+    assert learned["pairs"] >= 30 and learned["task"] == "reverse"
+    for found in (learned["everything"], learned["inside_task"]):
+        assert found["gain"] == pytest.approx(found["split_loss"] - found["loss"])
+    assert learned["everything"]["interval"]["low"] > 0
+
+
 def test_the_figures_are_those_of_the_rows_and_sigterm_ends_everything(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     with running_demo(tmp_path, "--requests", str(REQUESTS), "--json", str(path)) as (process, output):

@@ -155,6 +155,15 @@ def test_auditing_the_candidate_asks_the_other_arm(tmp_path: Path) -> None:
     assert "Audits come on top: the candidate's cost about $" in run("replay", "--config", config, "--from", log).stdout
 
 
+@pytest.mark.parametrize(("rate", "paid"), [(0.02, 0.1), (0.25, 0.25)])
+def test_a_floor_that_audits_more_often_is_in_what_audits_cost(tmp_path: Path, rate: float, paid: float) -> None:
+    policy = {"kind": "cascade", "escalate_at": 1.0, "floor": {"audit_rate": 0.1}}
+    config = configured(tmp_path, policy, audit={"rate": rate})
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"redis": {"url": "redis://localhost"}}))
+    log = lines(tmp_path / "pairs.jsonl", hundred())
+    assert told("replay", "--config", config, "--from", log)["audits_usd"] == pytest.approx(paid * TEACHER_NANO / 1e9)
+
+
 def test_few_audits_are_refused(tmp_path: Path) -> None:
     log = lines(tmp_path / "pairs.jsonl", hundred()[:49])
     done = run("replay", "--config", configured(tmp_path, STUDENT), "--from", log)
@@ -386,6 +395,26 @@ def test_a_trained_policy_is_judged_only_on_what_it_cannot_have_learned(tmp_path
     assert found["candidate"]["loss"]["value"] == 0
 
 
+def test_a_policy_that_follows_a_file_is_replayed_and_tuned_from_it(tmp_path: Path, trained: Path) -> None:
+    """It is no --trained FILE: the name of its slot has the kind in it."""
+    log = lines(tmp_path / "pairs.jsonl", [difficult(n) for n in range(300)])
+    config = configured(tmp_path, {"kind": "difficulty", "threshold": 0.5, "file": str(trained)})
+    found = told("replay", "--config", config, "--from", log)
+    assert found["policy"]["version"].endswith(read_trained(trained).version)
+    assert found["policy"] == told("replay", "--config", config, "--from", log, "--trained", trained)["policy"]
+    assert told("tune", "--config", config, "--from", log)["frontier"]
+
+
+def test_a_pinned_request_loses_what_no_threshold_changes(tmp_path: Path) -> None:
+    """Half of the requests come with `auto@1`: their student, who loses a fifth, is not what a threshold decides."""
+    pinned = [asked(each, model="auto@1") for each in hundred(score=-0.01) * 2]
+    pinned = [each.model_copy(update={"id": f"{place:022x}"}) for place, each in enumerate(pinned)]
+    routed = [pair(number, score=-0.01) for number in range(1000, 1200)]
+    log = lines(tmp_path / "pairs.jsonl", [*pinned, *routed])
+    found = told("tune", "--config", configured(tmp_path, {"kind": "cascade", "escalate_at": 0.5}), "--from", log)
+    assert found["certified"] == [] and 0.05 in found["uncertified"]
+
+
 def test_earlier_pairs_count_tenfold_where_a_tenth_was_held_back() -> None:
     early, late = difficult(1, "train"), difficult(9, "train")
     kept, probabilities = unseen([early, difficult(2), late], until=early.time + 5)
@@ -470,7 +499,6 @@ def test_a_split_is_certified_by_what_the_student_alone_loses(tmp_path: Path) ->
 def test_a_policy_without_points_is_told_so(tmp_path: Path) -> None:
     done = run("tune", "--config", configured(tmp_path, STUDENT), "--from", lines(tmp_path / "p.jsonl", hundred()))
     assert done.exit_code == 3 and "cascade, difficulty and split have" in done.stderr
-
 
 
 async def test_replaying_the_policy_that_wrote_the_log_gives_what_it_did(

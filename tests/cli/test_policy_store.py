@@ -21,7 +21,7 @@ from router.trained.files import read_trained
 from router.trained.store import TrainedStore
 from router.trained.train import TrainingRefused
 from tests.support.gateway import two_models
-from tests.support.pairs import spool_pairs
+from tests.support.pairs import STUDENT_VERSION, spool_pairs
 from tests.trained.lessons import lessons
 
 NAME = "auto:difficulty"
@@ -125,6 +125,25 @@ def test_the_policy_in_a_file_tells_hard_requests_from_easy_ones(taught: Path, t
         for text in ("Multiply 12 by 19 for Ada. (1)", "Say hello to Ada, who is 12 today. (1)")
     )
     assert hard > 0.6 > 0.3 > easy
+
+
+def test_a_route_that_is_not_there_is_no_name_for_a_policy(taught: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown route 'typo'; known: auto"):
+        train(taught, sources=(rows(tmp_path),), route="typo", promote=True)
+    assert listed(taught) == []
+
+
+def test_a_file_brings_along_until_when_it_learned_and_from_which_models(taught: Path, tmp_path: Path) -> None:
+    out = tmp_path / "auto.policy"
+    train(taught, out=out)
+    told = read_trained(out).report
+    assert told["models"] == {"teacher": ["t1"], "student": [STUDENT_VERSION]}
+    run_promote(taught, what=NAME, file=out)
+    kept = json.loads(run_list(taught, as_json=True))[-1]
+    assert kept["origin"] == "file" and kept["until"] == told["until"] == lessons(PAIRS)[-1].time
+    rows_out = tmp_path / "rows.policy"
+    train(None, sources=(rows(tmp_path),), out=rows_out)
+    assert read_trained(rows_out).report["models"] == {}
 
 
 def test_a_file_that_was_trained_elsewhere_may_be_promoted(taught: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def count(
     for number in range(requests):
         live.decided(Asked(), live.version, loss, 0.0, arm)
         if number < audited:
-            live.audited(live.version, Audited(loss, 0.0, harm, 1.0, float(number), arm == "student"))
+            live.audited(live.version, Audited(loss, harm, 1.0, float(number), arm == "student"))
 
 
 @dataclass
@@ -110,22 +110,23 @@ class Process:
     floor: FloorSettings | None = FLOOR
     budget: Budget | None = None
     version: str = "v1"
+    route: str = "auto"
     now_s: float = field(default_factory=time.time)
     boards: Boards = field(default_factory=Boards)
 
     def __post_init__(self) -> None:
         self.registry = CollectorRegistry()
-        series = ControlSeries(self.registry)
+        self.series = series = ControlSeries(self.registry)
         paced = self.budget is not None
-        self.live = live_route(self.boards, scorer=lambda: self.version, floor=self.floor, paced=paced)
+        self.live = live_route(self.boards, self.route, scorer=lambda: self.version, floor=self.floor, paced=paced)
         self.shipper = Shipper(self.redis, series, self.boards)
         self.leader = Leader(self.redis, series, self.plan, clock=lambda: self.now_s)
-        self.follower = Follower(self.redis, series, self.boards, self.plan)
+        self.follower = Follower(self.redis, series, self.plan)
 
     def plan(self) -> Plan:
         if self.budget is None:
-            return Plan({"auto": self.live})
-        return Plan({"auto": self.live}, {"auto": "day"}, {"day": self.budget})
+            return Plan({self.route: self.live})
+        return Plan({self.route: self.live}, {self.route: "day"}, {"day": self.budget})
 
     async def work(
         self, requests: int, audited: int = 0, loss: float = 0.1, harm: float = 0.0, arm: Arm = "student"

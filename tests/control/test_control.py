@@ -118,6 +118,16 @@ async def test_a_reload_without_controllers_ends_the_leading_and_shows_nothing_a
         assert not {name for name in shown if not name.endswith("_created")}
 
 
+async def test_a_reload_without_the_floor_shows_it_no_more(connect: Connect) -> None:
+    async with working(connect()) as one:
+        count(one.live, 100, audited=30)
+        await eventually(lambda: one.audits() == 30)
+        one.control.configure(Plan({"auto": live_route(one.boards, floor=None, paced=True)}))
+        assert one.audits() == 0
+        await asyncio.sleep(0.1)  # it has the time to be shown again
+        assert one.audits() == 0
+
+
 async def test_without_a_controller_nobody_talks_to_redis(connect: Connect) -> None:
     redis = connect()
     worker = Worker(redis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.control.conversations import FILE, Conversations, Remembered
+from router.gateway import Gateway
+from router.record.metrics import Metrics
+from router.settings import parse
+from tests.support.gateway import running_gateway, two_models
 
 NOW = 1_700_000_000.0
 
@@ -65,6 +70,14 @@ def test_the_table_does_not_grow(tmp_path: Path) -> None:
     table.close()
 
 
+def test_the_disk_has_room_for_all_of_the_table_or_says_so_at_once(tmp_path: Path) -> None:
+    """A page that finds no room when it is written kills the process."""
+    table = Conversations(tmp_path)
+    state = (tmp_path / FILE).stat()
+    assert state.st_blocks * 512 >= state.st_size
+    table.close()
+
+
 def test_tokens_without_end_are_counted_as_many() -> None:
     table = Conversations()
     table.keep("auto", b"hello", "teacher", 10**12, NOW)
@@ -92,3 +105,23 @@ def test_a_slot_that_was_torn_reads_as_unknown_or_as_it_was(torn: bytes, at: int
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="conversations"):
         Conversations(tmp_path / "missing")
+
+
+async def test_a_gateway_whose_folder_has_no_room_remembers_by_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / FILE).mkdir()  # no file can be made there
+    config = {"server": {"auth": "none"}, "evidence": {"spool_dir": str(tmp_path / "spool")}}
+    models = {"one": {"base_urls": ["http://127.0.0.1:1/v1"], "price": {"input": 1, "output": 1}}}
+    settings = parse(json.dumps(config | {"models": models}))
+    gateway = Gateway(settings, Metrics(), None, shared_dir=tmp_path)
+    assert "remembers the models of its own conversations only" in caplog.text
+    await gateway.close()
+
+
+async def test_a_gateway_that_ends_closes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Conversations] = []
+    monkeypatch.setattr(Conversations, "close", lambda table: closed.append(table))
+    async with running_gateway(two_models("http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1")):
+        assert not closed
+    assert len(closed) == 1

@@ -16,7 +16,7 @@ from router.control.tally import MOST_AUDITS
 from router.ledger.pricing import Usage
 from tests.control.made import FLOOR, Asked, live_route
 
-PAIR = Audited(0.2, 0.0, 1.0, 0.1, 5.0, True)
+PAIR = Audited(0.2, 1.0, 0.1, 5.0, True)
 
 
 def published(live: LiveRoute, **state: object) -> None:
@@ -89,6 +89,29 @@ def test_a_floor_is_followed_while_it_is_about_what_scores_and_answers_here() ->
     assert (live.floor, live.audit_rate) == (0.0, FLOOR.shadow_rate)
 
 
+def test_while_nobody_counts_its_audits_a_floor_wants_no_more_than_the_usual_ones() -> None:
+    live = live_route(Boards())
+    published(live, floor=0.0, audit_rate=FLOOR.shadow_rate)
+    assert live.audit_rate == FLOOR.shadow_rate
+    live.board.seen_at -= FLOOR.stale_s + 1
+    assert live.audit_rate == FLOOR.audit_rate < FLOOR.shadow_rate
+
+
+def test_what_no_audit_could_tell_of_is_in_no_histogram_and_still_worth_its_price() -> None:
+    live = live_route(Boards(), paced=True)
+    live.decided(Asked(), "v1", 0.3, 0.0, "student", covered=False)
+    live.uncovered("v1")
+    [tally] = live.board.take()
+    assert (tally.uncovered, tally.requests, sum(tally.scores), sum(tally.student)) == (2, 0, 0, 0)
+    assert [cell[0] for cell in tally.worth.values()] == [1]
+
+
+def test_without_a_floor_nothing_is_outside_of_it() -> None:
+    live = live_route(Boards(), floor=None)
+    live.uncovered("v1")
+    assert live.board.take() == []
+
+
 def test_a_paced_route_takes_everything_for_worth_it_until_a_price_is_known() -> None:
     live = live_route(Boards(), paced=True)
     assert live.pace_usd == 0.0
@@ -158,13 +181,12 @@ def test_what_waits_to_be_told_is_bounded() -> None:
     tallies = live.board.take()
     assert len(tallies) == 8
     assert len(tallies[0].audits) == MOST_AUDITS
-    assert tallies[0].dropped == 3
 
 
 def test_scores_that_are_no_numbers_are_counted_as_the_worst_and_never_audited() -> None:
     live = live_route(Boards())
     live.decided(Asked(), "v1", float("nan"), float("nan"), "teacher")
-    live.audited("v1", Audited(float("nan"), 0.0, 1.0, 0.1, 5.0, True))
+    live.audited("v1", Audited(float("nan"), 1.0, 0.1, 5.0, True))
     [tally] = live.board.take()
     assert tally.scores[-1] == 1 and tally.novelties[-1] == 1
-    assert tally.audits == [] and tally.dropped == 1
+    assert tally.audits == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ from router.evidence.redis import Unreachable
 from router.ledger.names import window_key
 from router.ledger.pricing import NANO_PER_USD
 from tests.control.conftest import KEEPING, Connect
-from tests.control.made import FLOOR, Asked, Process, count
+from tests.control.made import FLOOR, Asked, Process, count, live_route
 from tests.router.evidence.conftest import RedisProcess
 from tests.support.gateway import PATIENCE_S
 from tests.support.keys import comes_to
@@ -74,7 +75,7 @@ async def test_a_worker_that_has_seen_no_state_yet_lets_the_teacher_serve(connec
     one = Process(connect())
     await one.follower.refresh()
     assert one.live.floor == 0.0
-    assert one.live.audit_rate == FLOOR.shadow_rate
+    assert one.live.audit_rate == FLOOR.audit_rate
 
 
 async def test_a_leader_that_dies_before_it_wrote_down_anything_loses_nothing(connect: Connect) -> None:
@@ -228,11 +229,28 @@ async def test_what_waits_for_redis_is_bounded_and_what_does_not_fit_is_counted(
 ) -> None:
     one = Process(connect_to_killable())
     redis_process.kill()
-    for _ in range(MOST_WAITING + 5):
-        count(one.live, 1)
+    for number in range(MOST_WAITING + 5):
+        count(one.live, 7 if number == 0 else 1)
         with pytest.raises(Unreachable):
             await one.shipper.ship()
     assert one.metric("control_shipments_dropped_total") == 5
+    redis_process.start(*KEEPING)
+    await one.shipper.ship()
+    await one.leader.turn()
+    assert await counted(one.redis) == (7 + MOST_WAITING - 1, 0)  # of the time when a floor was followed
+
+
+async def test_a_state_that_cannot_be_read_is_told_once(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    one = Process(connect())
+    for turn in range(3):
+        await one.redis.set(state_key("auto"), b"{nonsense %d" % turn)
+        await one.follower.refresh()
+    assert caplog.text.count("cannot be read") == 1
+    await one.leader.turn()
+    await one.follower.refresh()
+    await one.redis.set(state_key("auto"), b"{nonsense")
+    await one.follower.refresh()
+    assert caplog.text.count("cannot be read") == 2
 
 
 async def test_while_redis_is_away_the_last_state_stays(
@@ -318,6 +336,38 @@ async def test_a_redis_that_lost_everything_lets_the_floor_begin_anew(connect: C
     await one.follower.refresh()
     assert one.live.floor == 0.0
     assert one.boards.named("auto").state.phase == "calibrating"
+
+
+async def test_gateways_with_other_routes_on_one_redis_leave_each_others_floors_alone(connect: Connect) -> None:
+    one, other = Process(connect()), Process(connect(), route="other")
+    await one.work(200, audited=40)
+    await one.leader.turn()
+    await one.leader.close()
+    await other.work(30)
+    await other.leader.turn()
+    await other.leader.close()
+    again = Process(connect())
+    await again.leader.turn()
+    assert await counted(again.redis) == (200, 40)
+
+
+async def test_a_floor_that_was_removed_is_shown_no_more(connect: Connect) -> None:
+    """Also where another process, that reloads later, still publishes it."""
+    one = Process(connect())
+    await one.work(200, audited=40)
+    await one.leader.turn()
+    await one.follower.refresh()
+    one.follower.show()
+    assert one.metric("floor_audits", route="auto") == 40
+    one.series.forget_floor("auto")  # as at the reload
+    one.live = live_route(one.boards, floor=None, paced=True)
+    one.now_s += 1
+    await one.redis.append(state_key("auto"), " ")  # another text of the same
+    await one.follower.refresh()
+    one.follower.show()
+    assert one.metric("floor_audits", route="auto") == 0
+    assert one.metric("floor_phase", route="auto", phase="certified") == 0
+    assert math.isnan(one.metric("threshold", route="auto", controller="floor") or 0.0)
 
 
 async def test_a_damaged_memory_lets_the_controllers_begin_anew(connect: Connect) -> None:

@@ -27,6 +27,8 @@ STATUS = FloorStatus(
     upper_bound=0.019,
     allowed=0.0,
     alarms=(Alarm(0.0, "scores", "the scores moved"),),
+    rung={"scores": 1, "audits": 0, "silence": 0},
+    uncovered=7,
     why="12 of 150 audits for a calibration",
 )
 
@@ -59,6 +61,7 @@ def test_a_floor_and_a_pace_are_told_in_words_and_numbers() -> None:
         "  floor: alarm: 12 of 150 audits for a calibration; the teacher serves everything",
         "    1000 requests, 40.0% by the student, 80 audits (50.0% wanted now)",
         "    loss over all traffic 1.10%, at most 1.90%",
+        "    7 further requests by the student, outside: no audit could tell of them",
         "    alarm 1970-01-01 00:00 UTC (scores): the scores moved",
         "  pace of budget day: a USD for the teacher must save a loss of 12.5",
     ]

@@ -25,7 +25,9 @@ GPU_PRICE = {
     "capacity": {"prefill_tokens_per_s": 20_000, "decode_tokens_per_s": 1_500},
 }
 CASCADE = {"kind": "cascade", "escalate_at": 0.5}
-NEEDS_AN_ARCHIVE = {PREFIX + "archive_lag_records"}
+CONTROLLED = {"kind": "difficulty", "threshold": 0.5, "floor": {}, "pace": "daily"}
+ABSENT = {PREFIX + "archive_lag_records", PREFIX + "trained_policy_workers"}
+"""Need an archive, and a version that was promoted."""
 
 
 def registered(metrics: Metrics) -> set[str]:
@@ -66,6 +68,8 @@ async def test_every_series_shows_up_under_mixed_traffic(
         model |= {"supports": ["logprobs"], "retries": 1, "context_tokens": 512}
     config["models"]["spare"] = {"base_urls": [teacher.url], "price": GPU_PRICE, "context_tokens": 512}
     config |= {"redis": redis_url, "budgets": {"daily": {"window": "day", "limit_usd": 9, "target_usd": 8}}}
+    arms = {"teacher": "teacher", "student": "student"}
+    config["routes"]["hard"] = {**arms, "policy": CONTROLLED, "training": {"every": "30d"}}
     key = {"name": "ci", "sha256": sha256(API_KEY.encode()).hexdigest(), "requests_per_minute": 6}
     config |= {"server": {"auth": "keys"}, "keys": [key]}
     long = Usage(20, 5, cached_tokens=4, reasoning_tokens=1)
@@ -86,7 +90,7 @@ async def test_every_series_shows_up_under_mixed_traffic(
         await gateway.idle()
         while (await gateway.ask("chat")).status_code != 429:
             await gateway.idle()
-        wanted = registered(gateway.gateway.metrics) - NEEDS_AN_ARCHIVE
+        wanted = registered(gateway.gateway.metrics) - ABSENT
         await eventually(lambda: wanted <= exposed(gateway), f"{wanted - exposed(gateway)}")
         page = await gateway.http.get("/metrics")
         assert page.headers["content-type"].startswith("text/plain")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from policies.query import Query
 from router.auth import ANYBODY, Caller
-from router.prompt import query_of
+from router.errors import BadRequest
+from router.prompt import LARGEST, MAX_OPENING_CHARACTERS, opening_text, query_of
 from router.request import ClientRequest, Endpoint, parse_fields
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {}}}
@@ -21,9 +21,9 @@ CHAT = [
 ]
 
 
-def live(endpoint: Endpoint, body: dict[str, Any], caller: Caller = ANYBODY) -> Query:
+def asked(endpoint: Endpoint, body: dict[str, Any], caller: Caller = ANYBODY) -> ClientRequest:
     data = json.dumps({"model": "auto"} | body).encode()
-    return ClientRequest(endpoint, data, [], caller, parse_fields(data)).query("auto")
+    return ClientRequest(endpoint, data, [], caller, parse_fields(data))
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,69 @@ def live(endpoint: Endpoint, body: dict[str, Any], caller: Caller = ANYBODY) -> 
         ("completions", {"prompt": "once"}, {"last": "once", "whole": "once"}),
         ("responses", {"input": "ask", "instructions": "kindly"}, {"system": "kindly", "last": "ask", "whole": "ask"}),
         ("chat", {"messages": []}, {"last": "", "whole": ""}),
+        ("chat", {"messages": CHAT[:2], "prompt": "not read", "input": "nor this"}, {"whole": "first"}),
+        ("completions", {"prompt": "once", "messages": CHAT}, {"whole": "once", "turns": 1}),
+        ("responses", {"input": "ask", "prompt": {"id": "pmpt_1"}, "messages": CHAT}, {"whole": "ask"}),
         ("chat", {"messages": [{"role": "system", "content": "s"}]}, {"system": "s", "last": "", "turns": 0}),
     ],
 )
 def test_a_request_shows_its_texts_and_its_structure(
     endpoint: Endpoint, body: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    query = live(endpoint, body)
+    query = asked(endpoint, body).query("auto")
     assert {name: getattr(query, name) for name in expected} == expected
     record = {"model": "auto"} | body
-    assert query == query_of(record, needs=query.needs, tenant=query.tenant, key=query.key, route="auto")
+    assert query == query_of(record, endpoint, needs=query.needs, tenant=query.tenant, key=query.key, route="auto")
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+def test_two_users_behind_one_long_system_prompt_have_conversations_of_their_own(endpoint: Endpoint) -> None:
+    field = "messages" if endpoint == "chat" else "input"
+    system = {"role": "system", "content": "Answer as our handbook says. " * 1_000}
+
+    def conversation(user: str, *later: str) -> bytes:
+        said = [system, {"role": "user", "content": user}, *({"role": "user", "content": each} for each in later)]
+        return asked(endpoint, {field: said}).conversation()
+
+    assert conversation("Where is my parcel?") != conversation("How do I pay?")
+    assert conversation("Where is my parcel?", "And now?") == conversation("Where is my parcel?")
+
+
+def test_a_prompt_that_grows_is_a_conversation_anew_as_nothing_tells_its_turns_from_a_template() -> None:
+    start = "Once upon a time. " * 1_000
+    first, second = (asked("completions", {"prompt": start + more}).conversation() for more in ("", "The end."))
+    assert first != second
+
+
+@pytest.mark.parametrize("extra", [0, 1, 5000])
+def test_a_template_at_either_end_makes_nobody_one_conversation(extra: int) -> None:
+    template = "t" * (MAX_OPENING_CHARACTERS + extra)
+    fields: dict[Endpoint, str] = {"completions": "prompt", "responses": "input"}
+    openings: list[tuple[Endpoint, dict[str, Any]]] = []
+    for name in ("Ada", "Bob"):
+        text = f"{template} {name} {template}"
+        openings += [(endpoint, {field: text}) for endpoint, field in fields.items()]
+        openings.append(("chat", {"messages": [{"role": "user", "content": text}]}))
+    ids = [*range(MAX_OPENING_CHARACTERS), *range(extra)]
+    for last in (1, 2):
+        openings.append(("completions", {"prompt": [*ids, last, *ids]}))
+    assert len({asked(endpoint, body).conversation() for endpoint, body in openings}) == 4  # two texts, two lists
+
+
+def test_a_conversation_is_the_same_whatever_follows_its_opening_and_short_ones_stay_as_they_were() -> None:
+    long = {"role": "user", "content": "x" * 10_000}
+    later = [long, {"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]
+    assert asked("chat", {"messages": [long]}).conversation() == asked("chat", {"messages": later}).conversation()
+    assert len(opening_text([long])) < MAX_OPENING_CHARACTERS + 100
+    assert opening_text("x" * MAX_OPENING_CHARACTERS) == "x" * MAX_OPENING_CHARACTERS
+
+
+def test_an_integer_that_no_arithmetic_holds_is_refused() -> None:
+    assert asked("chat", {"messages": [], "max_tokens": LARGEST}).output_tokens == LARGEST
+    for limit in (LARGEST + 1, 10**400):
+        with pytest.raises(BadRequest, match="'max_tokens' is out of range"):
+            asked("chat", {"messages": [], "max_tokens": limit})
+    with pytest.raises(BadRequest, match="'n' is out of range"):
+        assert asked("chat", {"messages": [], "n": 10**400}).choices
+    recorded = {"messages": [], "max_tokens": 10**400}
+    assert query_of(recorded, "chat", needs=(), tenant="", key="", route="auto").output_tokens is None

@@ -13,6 +13,7 @@ from router.auth import ANYBODY
 from router.evidence.records import ArmAnswer, PairRecord, Triage
 from router.request import ClientRequest, parse_fields
 from router.settings import parse
+from router.trained import examples
 from router.trained.examples import Served, collect, conversation_of, example_of, served_on
 from tests.support.gateway import two_models
 from tests.support.pairs import STUDENT_VERSION, pair
@@ -61,6 +62,8 @@ def test_the_harm_is_what_was_concluded_and_the_undecided_teach_nothing(record: 
         ({"teacher": ArmAnswer(model="another")}, "other models"),
         ({"teacher": ArmAnswer(model="teacher", error="timeout")}, "teacher failed"),
         ({"audit_probability": 0.0}, "targeted while audit.rate was 0"),
+        ({"probability": 0.0}, "no probability"),
+        ({"probability": float("nan")}, "no probability"),
         ({"split": "test"}, "held back"),
         ({"verdict": verdict("comparator_failed")}, "undecided"),
     ],
@@ -99,6 +102,18 @@ def test_examples_come_oldest_first_and_know_how_recent_they_are() -> None:
     assert collected.until == pair(3).time
 
 
+def test_of_many_pairs_the_newest_are_examples_and_the_others_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examples, "MOST_EXAMPLES", 3)
+    collected = collect([pair(n) for n in (5, 1, 4, 2, 3)], SERVED, "difficulty")
+    assert [example.id for example in collected.examples] == [pair(n).id for n in (3, 4, 5)]
+    assert collected.left_out == {"older than the newest 3": 2}
+
+
+def test_examples_know_the_versions_of_the_models_that_they_are_of() -> None:
+    pairs = [pair(1), changed(2, teacher_version="t0"), changed(3, student_version="old")]
+    assert collect(pairs, SERVED, "difficulty").models == {"teacher": ["t0", "t1"], "student": [STUDENT_VERSION]}
+
+
 def test_the_turns_of_a_conversation_are_one_group_of_one_tenant() -> None:
     opening = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     later = [*opening, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "And now?"}]
@@ -108,9 +123,29 @@ def test_the_turns_of_a_conversation_are_one_group_of_one_tenant() -> None:
     assert conversation_of(pair(1)) != conversation_of(pair(2))
 
 
+def test_two_users_behind_one_long_system_prompt_are_two_groups() -> None:
+    system = {"role": "system", "content": "Answer as our handbook says. " * 1_000}
+    users = ("Where is my parcel?", "How do I pay?")
+    first, second = (
+        changed(n, request={"messages": [system, {"role": "user", "content": said}]}) for n, said in enumerate(users)
+    )
+    groups = {example.group for example in collect([first, second], SERVED, "difficulty").examples}
+    assert groups == {conversation_of(first), conversation_of(second)} and len(groups) == 2
+
+
 def test_requests_without_text_are_groups_of_their_own() -> None:
-    assert conversation_of(changed(1, request={"prompt": [1, 2]})) != conversation_of(
-        changed(2, request={"prompt": [1]})
+    first, second = (
+        changed(number, endpoint="completions", request={"prompt": ids}) for number, ids in ((1, [1, 2]), (2, [1]))
+    )
+    assert conversation_of(first) != conversation_of(second)
+
+
+def test_a_pair_is_read_by_its_endpoint_whatever_else_its_request_holds() -> None:
+    request = {"input": "What is 3 by 4?", "prompt": {"id": "pmpt_1"}, "messages": [{"role": "user", "content": "no"}]}
+    record = changed(1, endpoint="responses", request=request)
+    assert example_of(record).query.whole == "What is 3 by 4?"
+    assert conversation_of(record) == conversation_of(
+        changed(2, endpoint="completions", request={"prompt": "What is 3 by 4?"})
     )
 
 

@@ -20,7 +20,7 @@ from router.trained.metrics import TrainedMetrics
 from router.trained.store import PREFIX, TrainedStore
 from tests.support.gateway import eventually
 from tests.support.redis_process import RedisProcess
-from tests.trained.policies import loads, record
+from tests.trained.policies import Plain, loads, record
 
 NAME = "auto:difficulty"
 
@@ -109,6 +109,24 @@ async def test_what_cannot_be_loaded_changes_nothing_and_is_told_and_counted_onc
     assert worker.metric("trained_policy_loads_total", result="bad") == 1
     assert [why in message for message in caplog.messages] == [True]
     assert "version 00000001 stays" in caplog.text
+
+
+async def test_a_file_that_breaks_the_loader_stops_no_other_slot(
+    store: TrainedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(data: bytes) -> Plain:
+        if data.startswith(b"hostile"):
+            raise AttributeError("'int' object has no attribute 'isdigit'")
+        return loads(data)
+
+    worker = Worker(store, NAME, "other:difficulty")
+    monkeypatch.setattr(worker.follower, "_loads", broken)
+    await promote(store, "00000001", b"hostile")
+    number = await store.put("other:difficulty", b"difficulty 00000002", record("00000002"))
+    await store.promote("other:difficulty", number)
+    await worker.follower.turn()
+    assert (worker.version(), worker.version("other:difficulty")) == (None, "00000002")
+    assert worker.metric("trained_policy_loads_total", result="bad") == 1
 
 
 async def test_after_a_bad_version_the_next_good_one_is_taken(store: TrainedStore) -> None:

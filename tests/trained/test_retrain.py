@@ -22,7 +22,7 @@ from router.trained.settings import Training
 from router.trained.store import Stored, TrainedStore
 from router.trained.train import train
 from tests.support.gateway import two_models
-from tests.support.pairs import spool_pairs
+from tests.support.pairs import STUDENT_VERSION, spool_pairs
 from tests.trained.lessons import lessons
 
 NAME = "auto:difficulty"
@@ -109,6 +109,26 @@ def test_a_version_that_is_no_better_stays_a_candidate_and_the_next_trial_asks_f
     assert first.in_force and not second.promoted
     assert second.record.trial is not None and third.record.trial is not None
     assert (second.record.trial["needed"], third.record.trial["needed"]) == pytest.approx((40, 120))
+
+
+def test_a_file_that_does_not_say_until_when_it_learned_is_tried_on_later_pairs_alone(
+    settings: Settings, tmp_path: Path
+) -> None:
+    pairs = recent(lessons(400))
+    trained = train("difficulty", [example_of(each) for each in pairs])
+    file = record_of(trained, "file", pairs[-1].time + 0.5)
+
+    async def put(store: TrainedStore) -> None:
+        await store.promote(NAME, await store.put(NAME, artifact.dumps(trained), file))
+
+    with_store(settings, put)
+    assert learn(settings, tmp_path, pairs).why.startswith("0 newer pairs")
+
+
+def test_a_scheduled_version_says_which_models_it_was_taught_by(settings: Settings, tmp_path: Path) -> None:
+    learn(settings, tmp_path, recent(lessons(400)))
+    data = with_store(settings, lambda store: store.file(NAME, 1))
+    assert artifact.read(data).report["models"] == {"teacher": ["t1"], "student": [STUDENT_VERSION]}
 
 
 def test_a_winner_stays_a_candidate_where_nothing_is_to_be_promoted(settings: Settings, tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ def test_pairs_count_by_their_weight() -> None:
     assert tried(expected, rival, harm, np.array([1.0, 3.0]), alone(2)).gain == pytest.approx(-0.5)
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_version_that_expects_no_number_is_tried_against_nothing(odd: float, side: int) -> None:
+    both = [np.array([0.1, 0.2]), np.array([0.3, 0.4])]
+    both[side][1] = odd
+    with pytest.raises(ValueError, match="no finite number"):
+        tried(both[0], both[1], np.array([0.0, 1.0]), np.ones(2), alone(2))
+
+
 @given(st.lists(REQUEST, min_size=1, max_size=20))
 def test_evidence_is_finite_and_does_not_depend_on_the_order_or_the_scale_of_weights(
     requests: list[tuple[float, float, float, float, str]],

@@ -94,10 +94,8 @@ def _steps(
         floor.scored(counts(of, student), float(step))
         floor.audited(waiting)
         waiting = [
-            Audited(float(s), float(n), float(x), rate, float(step), bool(by))
-            for s, n, x, by in zip(
-                of.scores[audited], of.novelties[audited], of.losses[audited], student[audited], strict=True
-            )
+            Audited(float(s), float(x), rate, float(step), bool(by))
+            for s, x, by in zip(of.scores[audited], of.losses[audited], student[audited], strict=True)
             if answered
         ]
         course.phases.append(floor.phase)

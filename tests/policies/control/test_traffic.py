@@ -13,7 +13,7 @@ from policies.control.traffic import DAY_S, HOUR_S, Traffic
 DAYS = 4 * 7  # what is observed begins on day 0 of the epoch
 
 
-def observed(rate_at: object, days: float, step_s: float = 900.0) -> Traffic:
+def observed(rate_at: object, days: float, step_s: float = 450.0) -> Traffic:
     """Traffic that saw `rate_at(time)` requests a second for so many days."""
     assert callable(rate_at)
     traffic = Traffic()
@@ -86,3 +86,12 @@ def test_a_clock_that_goes_back_changes_nothing() -> None:
     before = traffic.forecast(2 * DAY_S, 3 * DAY_S)
     traffic.observe(1.5 * DAY_S, 1e9)
     assert traffic.forecast(2 * DAY_S, 3 * DAY_S) == before
+
+
+@pytest.mark.parametrize("away_s", [0.4 * HOUR_S, 8 * HOUR_S])
+def test_time_in_which_nobody_counted_is_no_time_without_requests(away_s: float) -> None:
+    traffic, now = observed(lambda at_s: 1.0, days=4), 4 * DAY_S + away_s
+    traffic.observe(now, 0.0)
+    assert traffic.forecast(now, now + 12 * HOUR_S) == pytest.approx(12 * HOUR_S, rel=0.01)
+    traffic.observe(now + 60, 60.0)  # and from then on they count again
+    assert traffic.mean_rate == pytest.approx(1.0)

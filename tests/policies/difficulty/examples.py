@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from policies.learn.example import Example
@@ -30,6 +31,6 @@ def judged(count: int, seed: int = 0, *, scored: bool = True) -> list[Example]:
         asked, failing = query(random)
         teacher = float(random.random() < 0.95)
         student = float(random.random() > failing)
-        scores = {"teacher": teacher, "student": student} if scored else {}
-        examples.append(Example(str(place), asked, harm=max(0.0, teacher - student), **scores))
+        example = Example(str(place), asked, harm=max(0.0, teacher - student))
+        examples.append(replace(example, teacher=teacher, student=student) if scored else example)
     return examples

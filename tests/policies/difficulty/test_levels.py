@@ -19,7 +19,8 @@ ONES = np.ones(200)
 
 def columns_of(query: Query) -> list[int]:
     found = features.extract(query)
-    return found.columns[found.words :].tolist()
+    columns: list[int] = found.columns[found.words :].tolist()
+    return columns
 
 
 def test_the_split_model_says_of_every_example_what_the_fitted_one_says() -> None:

@@ -25,6 +25,7 @@ class Fixed:
     version: str = "11112222"
     kind: str = "difficulty"
     after: Literal["request", "sentence", "answer"] = "request"
+    encoder: str = ""
 
     @property
     def report(self) -> Mapping[str, Any]:
@@ -134,6 +135,47 @@ async def test_a_promotion_takes_effect_at_the_next_decision() -> None:
     assert len({before, first, policy.version}) == 3 and policy.version.endswith("33334444")
 
 
+async def test_the_floor_and_the_price_are_those_of_the_estimator_that_scores() -> None:
+    """Another one is promoted, with a floor of its own, while the vector of a request is awaited."""
+    slots, now = Slots(), Now(floor=0.4, pace_usd=1.0)
+    slot = slots.named("auto:difficulty")
+    slot.current = Fixed(0.5, encoder="mini")
+
+    async def encode(text: str) -> None:
+        slot.current = replace(Fixed(0.1), version="33334444")
+        object.__setattr__(now, "floor", 0.9)
+        object.__setattr__(now, "pace_usd", 90.0)
+
+    slot.encode = encode
+    decision = (
+        await config_of(threshold=0.45, pace="day", floor={"alpha": 0.02}).build("auto", slots).decide(Asked(), now)
+    )
+    assert (decision.arm, decision.reason, decision.threshold) == ("teacher", "difficulty:floor", 0.4)
+    assert slot.current.version == "33334444"
+
+
+@pytest.mark.parametrize(("encoder", "asked"), [("mini", ["hello"]), ("", [])])
+async def test_an_encoder_is_asked_only_for_an_estimator_that_was_trained_with_one(
+    encoder: str, asked: list[str]
+) -> None:
+    slots, seen = Slots(), list[str]()
+    slot = slots.named("auto:difficulty")
+    slot.current = Fixed(0.5, encoder=encoder)
+
+    async def encode(text: str) -> None:
+        seen.append(text)
+
+    slot.encode = encode
+    await config_of(threshold=0.45).build("auto", slots).decide(Asked(), Now())
+    assert seen == asked
+
+
+@pytest.mark.parametrize("query", [Query(), Query(last="x" * 2_000_000), Query(whole="é" * 5_000)])
+def test_an_encoder_is_given_neither_nothing_nor_everything(query: Query) -> None:
+    assert 0 < len(query.encoded) <= 3_100
+    assert Query(last="last", whole="whole").encoded == "last" and Query(whole="whole").encoded == "whole"
+
+
 async def test_an_operating_point_moves_the_threshold_and_not_the_floor() -> None:
     slots = Slots()
     slots.named("auto:difficulty").current = Fixed(0.5)
@@ -149,6 +191,7 @@ async def test_an_operating_point_moves_the_threshold_and_not_the_floor() -> Non
         ({"threshold": 0.3, "trained": "x", "file": "y"}, "not both"),
         ({"threshold": 1.3}, "less than or equal to 1"),
         ({"floor": {"alpha": 0}}, "greater than 0"),
+        ({"floor": {}, "untrained": "student"}, "certifies nothing before something is trained"),
     ],
 )
 def test_a_block_that_cannot_decide_is_refused(block: dict[str, Any], problem: str) -> None:

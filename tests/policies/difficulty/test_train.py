@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 
 from policies.difficulty.model import DifficultyModel
-from policies.difficulty.train import TooFewLabels, train
+from policies.difficulty.train import train
 from policies.learn import artifact, calibrate
 from policies.learn.example import Example
+from policies.learn.labels import TooFewLabels
 from policies.learn.rows import Floats
 from policies.query import Query, Vector
 from tests.policies.difficulty.examples import judged
@@ -112,6 +113,40 @@ def test_features_of_another_version_are_refused(model: DifficultyModel) -> None
         artifact.loads(older)
 
 
+TENSORS = ("bias", "dense", "table", "low", "high", "slopes", "rarity", "rarities")
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_file_with_a_part_of_another_shape_is_refused(model: DifficultyModel, name: str) -> None:
+    content = model.content()
+    cut = artifact.write(replace(content, tensors={**content.tensors, name: content.tensors[name][:-1]}))
+    with pytest.raises(ValueError, match=f"cannot be used: '{name}' has shape"):
+        artifact.loads(cut)
+
+
+@pytest.mark.parametrize("name", TENSORS)
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_file_with_a_number_that_is_none_is_refused(model: DifficultyModel, name: str, number: float) -> None:
+    content = model.content()
+    array = content.tensors[name].copy()
+    array.reshape(-1)[-1] = number
+    with pytest.raises(ValueError, match=f"'{name}' holds (nan|inf)"):
+        artifact.loads(artifact.write(replace(content, tensors={**content.tensors, name: array})))
+
+
+@pytest.mark.parametrize("changes", [{"heads": ["a", "b", "c", "d"]}, {"heads": "harm"}, {"calibrator": "sine"}])
+def test_a_file_with_settings_that_mean_nothing_is_refused(model: DifficultyModel, changes: dict[str, object]) -> None:
+    content = model.content()
+    with pytest.raises(ValueError, match="cannot be used"):
+        artifact.loads(artifact.write(replace(content, settings={**content.settings, **changes})))
+
+
+def test_a_loss_that_is_no_number_leaves_the_request_to_the_teacher(of_pairs: DifficultyModel) -> None:
+    broken = replace(of_pairs, bias=of_pairs.bias * np.nan)
+    assert broken.score(ASKED[0]).loss == 1.0
+    assert broken.losses(ASKED[:3]).tolist() == [1.0] * 3
+
+
 def test_training_again_gives_the_same_version_and_other_labels_another(of_few: DifficultyModel) -> None:
     assert train(judged(150)).version == of_few.version
     assert train(judged(150, seed=5)).version != of_few.version
@@ -198,6 +233,27 @@ def test_the_report_is_json_and_says_what_was_tried_and_found(model: DifficultyM
     assert report["log_loss"] < report["log_loss_of_the_mean"]
     assert set(report["words"]["harder"]) & {"tuvalu", "nauru", "palau"}
     assert set(report["words"]["easier"]) & {"france", "japan", "kenya"}
+
+
+def test_the_report_is_of_losses_that_neither_fit_nor_calibration_had_seen(model: DifficultyModel) -> None:
+    assert model.report["log_loss"] == pytest.approx(model.report["calibrations"][model.report["calibration"]])
+
+
+def test_the_report_names_no_word_of_one_conversation_only_and_says_until_when() -> None:
+    secret = [
+        Example(f"s{turn}", Query(last="write to kowalski", whole="write to kowalski"), harm=1.0, group="one", time=7.0)
+        for turn in range(12)
+    ]
+    report = train([*judged(300), *secret]).report
+    assert "kowalski" not in report["words"]["harder"] + report["words"]["easier"]
+    assert report["until"] == 7.0
+
+
+def test_the_calibration_set_has_one_request_of_a_conversation() -> None:
+    examples = [replace(example, group=str(place // 5)) for place, example in enumerate(judged(400, scored=False))]
+    kept = train(examples, trees=False).calibration_set
+    assert kept is not None
+    assert len(kept.loss) == 80 and kept.weight.tolist() == [5.0] * 80
 
 
 def test_the_calibration_set_is_out_of_sample(model: DifficultyModel) -> None:

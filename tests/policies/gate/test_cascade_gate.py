@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -33,6 +33,7 @@ class Estimator:
     loss: float
     kind: str = "cascade"
     version: str = "abcd1234"
+    after: Literal["request", "sentence", "answer"] = "answer"
     report: Mapping[str, Any] = field(default_factory=dict)
     calibration_set: None = None
 
@@ -66,9 +67,10 @@ def test_agreement_weighs_more_the_more_samples_there_are() -> None:
 def test_a_gate_joins_log_probabilities_and_agreement() -> None:
     gate = cascade(agreement={"samples": 2}).gate
     assert loss_of(gate, HALF) == pytest.approx(0.5)
-    agreed = StudentAnswer("x", signals=HALF.signals, agreement=1.0)
+    agreed = StudentAnswer("x", signals=HALF.signals, agreement=1.0, samples=2)
     assert loss_of(gate, agreed) == pytest.approx(1 / 3)
-    assert loss_of(gate, StudentAnswer("x", agreement=0.5)) == pytest.approx(0.5)
+    assert loss_of(gate, replace(agreed, samples=1)) == pytest.approx(2 / 5)  # the other one never came
+    assert loss_of(gate, StudentAnswer("x", agreement=0.5, samples=2)) == pytest.approx(0.5)
 
 
 def test_an_answer_that_fails_a_check_is_a_certain_loss() -> None:
@@ -88,7 +90,7 @@ def test_a_gate_of_checks_alone_accepts_what_passes_them() -> None:
 def test_a_gate_of_agreement_alone_cannot_tell_without_it() -> None:
     gate = cascade(gate="checks", agreement={"samples": 1}).gate
     assert loss_of(gate, StudentAnswer("x", signals=signals([-0.001]))) is None
-    assert loss_of(gate, StudentAnswer("x", agreement=1.0)) == pytest.approx(0.4)
+    assert loss_of(gate, StudentAnswer("x", agreement=1.0, samples=1)) == pytest.approx(0.4)
 
 
 def test_an_answer_that_shows_nothing_has_no_score() -> None:

@@ -9,12 +9,12 @@ from random import Random
 import numpy as np
 import pytest
 
-from policies.difficulty.train import TooFewLabels
 from policies.gate.answer import StudentAnswer, signals
 from policies.gate.model import GateModel
 from policies.gate.train import train
 from policies.learn import artifact, calibrate
 from policies.learn.example import Example
+from policies.learn.labels import TooFewLabels
 from policies.query import Query
 
 
@@ -115,6 +115,24 @@ def test_a_gate_of_other_features_is_refused(gate: GateModel) -> None:
         artifact.loads(artifact.write(old))
 
 
+PARTS = ("bias", "dense", "table", "shares", "distances", "scaling.mean", "trees.student.limit")
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_gate_with_a_part_of_another_shape_or_with_nan_is_refused(gate: GateModel, name: str) -> None:
+    content = gate.content()
+    array = content.tensors[name]
+    for wrong in (array[:-1], np.where(np.arange(len(array)).reshape(-1, *[1] * (array.ndim - 1)) == 0, np.nan, array)):
+        with pytest.raises(ValueError, match=r"the trained policy (cannot be used|is damaged)"):
+            artifact.loads(artifact.write(replace(content, tensors={**content.tensors, name: wrong})))
+
+
+def test_a_loss_that_is_no_number_escalates(gate: GateModel) -> None:
+    broken = replace(gate, bias=gate.bias * np.nan)
+    assert broken.score(NEW[0].query, NEW[0].answer).loss == 1.0
+    assert losses(broken, NEW[:3]).tolist() == [1.0] * 3
+
+
 def test_a_gate_without_an_answer_says_so(gate: GateModel) -> None:
     with pytest.raises(ValueError, match="there is none"):
         gate.score(Query(last="How many?"))
@@ -147,6 +165,18 @@ def test_too_few_or_one_class_is_refused() -> None:
         train(EXAMPLES[:20])
     with pytest.raises(TooFewLabels, match="with harm"):
         train([each for each in EXAMPLES if each.harm == 0])
+    with pytest.raises(TooFewLabels, match="at least 5 conversations, there are 4"):
+        train([replace(each, group=str(place % 4)) for place, each in enumerate(EXAMPLES)])
+
+
+def test_of_a_conversation_one_answer_is_kept_for_a_floor_and_the_report_says_until_when() -> None:
+    talks = [replace(example(place, scores=False), group=str(place // 3), time=float(place)) for place in range(90)]
+    fitted = train(talks)
+    kept = fitted.calibration_set
+    assert kept is not None
+    assert len(kept.loss) == 30 and kept.weight.tolist() == [3.0] * 30
+    assert fitted.report["until"] == 89.0
+    assert fitted.report["log_loss"] == pytest.approx(fitted.report["calibrations"][fitted.report["calibration"]])
 
 
 def test_a_gate_that_decides_after_a_sentence_does_not_look_further() -> None:

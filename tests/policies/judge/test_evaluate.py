@@ -17,9 +17,9 @@ from policies.judge.metrics import Undefined
 from policies.judge.plot import plot
 from policies.judge.report import as_text, values
 from policies.judge.rows import Row, TableError
-from policies.judge.trainers import TRAINERS, Progress, Rank, Trainer
+from policies.judge.trainers import TRAINERS, Rank, Trainer
 from policies.learn.example import Example
-from policies.learn.trainers import MODULES
+from policies.learn.trainers import MODULES, Progress
 from policies.query import Query
 
 

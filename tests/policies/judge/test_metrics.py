@@ -143,7 +143,7 @@ def test_places_within_forget_what_tells_sets_apart() -> None:
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_law() -> None:
     values = np.random.default_rng(0).normal(size=400)
-    found = interval(resamples(lambda weights: np.average(values, weights=weights), 400, 2000, 1))
+    found = interval(resamples(lambda weights: np.asarray(np.average(values, weights=weights)), 400, 2000, 1))
     assert found is not None
     error = float(values.std()) / 20
     assert found.low == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)

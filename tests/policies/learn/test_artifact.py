@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
+from policies.difficulty import features
 from policies.learn import artifact
 from policies.learn.artifact import CalibrationSet, Content
 
@@ -74,8 +75,45 @@ def test_an_unknown_kind_is_named_with_the_known_ones() -> None:
 
 
 def test_a_file_that_lacks_a_part_says_so() -> None:
+    content = Content("difficulty", {}, {"features": features.VERSION})
     with pytest.raises(ValueError, match="lacks a part or has a wrong one: KeyError\\('heads'\\)"):
-        artifact.loads(DATA)
+        artifact.loads(artifact.write(content))
+
+
+def packed(header: object) -> bytes:
+    written = json.dumps(header).encode()
+    return len(written).to_bytes(8, "little") + written
+
+
+def described(**changes: object) -> bytes:
+    size = int.from_bytes(DATA[:8], "little")
+    metadata = json.loads(DATA[8 : 8 + size])["__metadata__"]
+    return with_metadata(policy=json.dumps(json.loads(metadata["policy"]) | changes))
+
+
+NESTED = "[" * 100_000
+METADATA = json.loads(DATA[8 : 8 + int.from_bytes(DATA[:8], "little")])["__metadata__"]
+UNKNOWN = {"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        packed({"__metadata__": [1]}),
+        packed({"__metadata__": METADATA | {"format": 1}, "a": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}}),
+        packed({"__metadata__": METADATA | {"format": "²"}}),
+        len(NESTED).to_bytes(8, "little") + NESTED.encode(),
+        packed({"__metadata__": METADATA} | UNKNOWN) + b"\0\0",
+        with_metadata(policy=NESTED),
+        described(kind=["difficulty"]),
+        described(report=[1]),
+        described(settings="features"),
+    ],
+    ids=["metadata", "format", "digit", "deep header", "dtype", "deep policy", "kind", "report", "settings"],
+)
+def test_a_hostile_header_is_refused_like_any_damage(data: bytes) -> None:
+    with pytest.raises(ValueError, match="trained policy"):
+        artifact.loads(data)
 
 
 def test_what_has_no_content_cannot_be_written() -> None:
@@ -84,12 +122,21 @@ def test_what_has_no_content_cannot_be_written() -> None:
 
 
 def test_the_calibration_set_survives_the_file() -> None:
-    kept = CalibrationSet(*(np.arange(3.0) + place for place in range(4)))
+    kept = CalibrationSet(*(np.array([0.0, 0.25, 0.5]) + place / 8 for place in range(4)))
     read = CalibrationSet.of(artifact.read(artifact.write(Content("x", kept.tensors(), {}))).tensors)
     assert read is not None
     assert [read.loss.tolist(), read.novelty.tolist()] == [kept.loss.tolist(), kept.novelty.tolist()]
     assert [read.harm.tolist(), read.weight.tolist()] == [kept.harm.tolist(), kept.weight.tolist()]
     assert CalibrationSet.of(CONTENT.tensors) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "values"), [("loss", [0.5, 1.5]), ("harm", [-0.1, 0.0]), ("weight", [1.0, 0.0]), ("novelty", [0.5])]
+)
+def test_a_calibration_set_that_is_none_is_refused(part: str, values: list[float]) -> None:
+    tensors = CalibrationSet(*(np.full(2, 0.5) for _ in range(4))).tensors()
+    with pytest.raises(ValueError, match=f"calibration.{part}"):
+        CalibrationSet.of(tensors | {f"calibration.{part}": np.array(values)})
 
 
 @given(st.binary(max_size=200))

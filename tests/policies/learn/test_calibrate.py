@@ -22,9 +22,9 @@ CHANCES = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
 
 def test_honest_probabilities_are_left_alone() -> None:
-    calibrator, losses = calibrate.choose(HONEST, HAPPENED, ONES)
-    assert calibrator.kind == "none"
-    assert set(losses) == set(calibrate.KINDS)
+    chosen = calibrate.choose(HONEST, HAPPENED, ONES)
+    assert chosen.calibrator.kind == "none"
+    assert set(chosen.log_losses) == set(calibrate.KINDS)
 
 
 @pytest.mark.parametrize("kind", ["platt", "beta", "isotonic"])
@@ -35,9 +35,41 @@ def test_every_kind_mends_overconfidence(kind: calibrate.Kind) -> None:
 
 
 def test_overconfidence_is_seen_and_mended_by_choice() -> None:
-    calibrator, losses = calibrate.choose(OVERCONFIDENT, HAPPENED, ONES)
-    assert calibrator.kind != "none"
-    assert losses[calibrator.kind] < losses["none"] - 0.1
+    chosen = calibrate.choose(OVERCONFIDENT, HAPPENED, ONES)
+    assert chosen.calibrator.kind != "none"
+    assert chosen.log_losses[chosen.calibrator.kind] < chosen.log_losses["none"] - 0.1
+
+
+def test_held_out_values_are_of_calibrators_that_had_not_seen_them() -> None:
+    few = slice(0, 300)
+    chosen = calibrate.choose(OVERCONFIDENT[few], HAPPENED[few], ONES[few])
+    seen = calibrate.log_loss(chosen.calibrator(OVERCONFIDENT[few]), HAPPENED[few], ONES[few])
+    held_out = calibrate.log_loss(chosen.held_out, HAPPENED[few], ONES[few])
+    assert held_out == pytest.approx(chosen.log_losses[chosen.calibrator.kind])
+    assert held_out > seen
+
+
+def test_turns_of_a_conversation_do_not_calibrate_each_other() -> None:
+    """The score tells conversations apart and says nothing of harm: steps that fit each of them do not pay."""
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        score = np.clip(np.repeat(random.beta(2, 4, 30), 20) + random.normal(0, 1e-3, 600), 0.01, 0.99)
+        harm = np.repeat((random.random(30) < 0.3).astype(float), 20)
+        groups = [str(place // 20) for place in range(600)]
+        assert calibrate.choose(score, harm, np.ones(600), groups, seed=seed).calibrator.kind != "isotonic"
+
+
+def test_repeated_examples_of_a_group_make_the_mean_no_surer() -> None:
+    values, ones = HONEST[:50], np.ones(50)
+    twice = calibrate.standard_error(np.repeat(values, 2), np.ones(100), [str(place // 2) for place in range(100)])
+    assert twice == pytest.approx(calibrate.standard_error(values, ones))
+    assert calibrate.standard_error(np.repeat(values, 2), np.ones(100)) < 0.8 * twice
+
+
+@pytest.mark.parametrize(("kind", "size"), [("platt", 3), ("beta", 2), ("isotonic", 0), ("none", 1), ("sine", 2)])
+def test_parameters_of_another_kind_are_refused(kind: calibrate.Kind, size: int) -> None:
+    with pytest.raises(ValueError, match=f"calibration '{kind}' with {size} parameters"):
+        calibrate.Calibrator(kind, np.ones(size))
 
 
 @pytest.mark.parametrize("kind", calibrate.KINDS)
@@ -89,11 +121,6 @@ def test_reliability_bins_hold_every_example_and_rise() -> None:
     predicted = [row["predicted"] for row in table]
     assert predicted == sorted(predicted)
     assert all(abs(row["predicted"] - row["observed"]) < 0.1 for row in table)
-
-
-def test_equal_weights_are_worth_their_number_and_unequal_ones_less() -> None:
-    assert calibrate.effective_count(np.full(7, 3.0)) == pytest.approx(7)
-    assert calibrate.effective_count(np.array([1.0, 9.0])) == pytest.approx(100 / 82)
 
 
 def test_a_certain_and_wrong_probability_has_a_finite_loss() -> None:

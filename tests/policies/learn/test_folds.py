@@ -42,3 +42,21 @@ def test_each_example_is_held_out_once() -> None:
 def test_fewer_groups_than_folds_are_refused() -> None:
     with pytest.raises(ValueError, match="5 folds need at least 5 groups, got 2"):
         folds.assign(["a", "a", "b"], [0, 0, 1], 5)
+
+
+@given(st.lists(st.sampled_from(["", "a", "b", "c"])), st.integers(0, 9))
+def test_one_of_each_stands_for_as_many_as_its_group_has(groups: list[str], seed: int) -> None:
+    places, sizes = folds.one_of_each(groups, seed)
+    names = [group or f"own {place}" for place, group in enumerate(groups)]
+    assert sorted(names[place] for place in places) == sorted(set(names))
+    assert [names.count(names[place]) for place in places] == sizes.tolist()
+    assert (np.diff(places) > 0).all()
+
+
+def test_every_example_of_a_group_may_be_the_one_that_is_taken() -> None:
+    taken = {int(folds.one_of_each(["a"] * 4, seed)[0][0]) for seed in range(60)}
+    assert taken == {0, 1, 2, 3}
+
+
+def test_groups_are_numbered_as_they_are_met_and_nameless_ones_apart() -> None:
+    assert folds.numbered(["b", "", "a", "b", ""]).tolist() == [0, 1, 2, 0, 3]

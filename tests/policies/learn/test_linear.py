@@ -20,7 +20,9 @@ def slope_at(model: linear.Linear, rows: Rows, target: Floats, weight: Floats, p
     assert rows.sparse is None
     deviation = rows.dense.std(axis=0)
     residual = weight / weight.mean() * (linear.sigmoid(model.logits(rows)) - target)
-    return ((rows.dense - rows.dense.mean(axis=0)) / deviation).T @ residual + penalty * model.dense * deviation
+    gradient: Floats = ((rows.dense - rows.dense.mean(axis=0)) / deviation).T @ residual
+    gradient += penalty * model.dense * deviation
+    return gradient
 
 
 def test_the_fit_is_where_the_objective_is_flat() -> None:

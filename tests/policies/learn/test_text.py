@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,3 +56,11 @@ def test_any_text_gives_sorted_distinct_columns_within_the_table(anything: str, 
 
 def test_a_lone_surrogate_is_read_like_any_sign_that_is_no_letter() -> None:
     assert text.words("a\ud800b")
+
+
+CJK = re.compile(r"([\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff])")
+
+
+@given(st.text(st.sampled_from("ab1 ,é的한字﫿豈⺀鿿 \n")))
+def test_text_without_spaces_is_split_as_if_each_character_had_spaces_around_it(anything: str) -> None:
+    assert text.words(anything) == text.words(CJK.sub(r" \1 ", anything))

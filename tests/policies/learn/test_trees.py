@@ -38,7 +38,7 @@ def forest(booster: lightgbm.Booster) -> trees.Forest:
 def test_the_arrays_give_exactly_what_the_booster_gives_missing_values_included(
     booster: lightgbm.Booster, forest: trees.Forest
 ) -> None:
-    assert forest.logits(UNSEEN).tolist() == booster.predict(UNSEEN, raw_score=True).tolist()
+    assert forest.logits(UNSEEN).tolist() == np.asarray(booster.predict(UNSEEN, raw_score=True)).tolist()
 
 
 def test_one_row_gets_exactly_what_it_gets_among_others(forest: trees.Forest) -> None:
@@ -46,7 +46,7 @@ def test_one_row_gets_exactly_what_it_gets_among_others(forest: trees.Forest) ->
 
 
 def test_the_first_trees_are_the_booster_stopped_early(booster: lightgbm.Booster, forest: trees.Forest) -> None:
-    early = booster.predict(UNSEEN, raw_score=True, num_iteration=7)
+    early = np.asarray(booster.predict(UNSEEN, raw_score=True, num_iteration=7))
     assert forest.first(7).logits(UNSEEN).tolist() == early.tolist()
     assert forest.first(0).logits(UNSEEN).tolist() == [0.0] * len(UNSEEN)
     assert forest.first(0).logit(UNSEEN[0]) == 0.0
@@ -61,6 +61,24 @@ def test_a_tree_that_found_no_split_gives_its_one_value() -> None:
 def test_a_forest_survives_the_file(forest: trees.Forest) -> None:
     read = trees.Forest.of(forest.tensors("t."), "t.")
     assert read.logits(UNSEEN).tolist() == forest.logits(UNSEEN).tolist()
+
+
+@pytest.mark.parametrize("part", ["column", "limit", "children", "nan_right", "value"])
+def test_arrays_of_other_lengths_are_no_trees(forest: trees.Forest, part: str) -> None:
+    tensors = forest.tensors("t.")
+    with pytest.raises(ValueError, match=r"'t\.\*' are no trees"):
+        trees.Forest.of(tensors | {f"t.{part}": tensors[f"t.{part}"][:-1]}, "t.")
+
+
+@pytest.mark.parametrize(
+    ("part", "number"), [("roots", 10**6), ("children", -1), ("children", 10**6), ("column", -1), ("depth", 10**9)]
+)
+def test_a_step_that_leads_nowhere_or_never_ends_is_refused(forest: trees.Forest, part: str, number: int) -> None:
+    tensors = forest.tensors("t.")
+    wrong = tensors[f"t.{part}"].copy()
+    wrong.reshape(-1)[-1] = number
+    with pytest.raises(ValueError, match=r"'t\.\*' are no trees"):
+        trees.Forest.of(tensors | {f"t.{part}": wrong}, "t.")
 
 
 def test_growing_is_deterministic_for_a_seed() -> None:

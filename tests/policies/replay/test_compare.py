@@ -62,6 +62,24 @@ def test_a_known_share_bounds_the_loss() -> None:
     assert found.candidate.loss.high == pytest.approx(0.03)
 
 
+def test_a_known_share_makes_a_difference_no_less_sure_than_the_draws_that_both_were_seen_on() -> None:
+    """The candidate does what was done on all but four of 200 requests; of the log's share the rows tell more."""
+    requests = [request(number) for number in range(200)]
+    logged = [each.routed(float(number % 3 == 0)) for number, each in enumerate(requests)]
+    candidate = [
+        each.routed(1.0 if number < 6 else now.teacher)
+        for number, (each, now) in enumerate(zip(requests, logged, strict=True))
+    ]
+    paired = compare(requests, logged, candidate, 0.05).snips.difference.teacher_share
+    found = compare(requests, logged, candidate, 0.05, known=Known(logged=0.3)).snips
+    assert paired.value == pytest.approx(0.02) and paired.high < 0.06
+    assert found.logged.teacher_share == Figure(0.3, 0.3, 0.3)
+    assert found.difference.teacher_share == paired
+    assert found.candidate.teacher_share.value == pytest.approx(0.32)
+    near = compare(requests, logged, candidate, 0.05, known=Known(logged=0.999)).snips.candidate.teacher_share
+    assert near.high == 1.0
+
+
 def test_without_requests_there_is_nothing_to_compare() -> None:
     with pytest.raises(ValueError, match="at least one request"):
         compare([], [], [], 0.05)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.bounds import effective_sample_size, self_normalised
-from policies.replay.estimate import Population, doubly_robust, kish, snips, time_blocks
+from policies.bounds import effective_sample_size, kish, self_normalised
+from policies.replay.estimate import Population, doubly_robust, snips, time_blocks
 from policies.replay.regression import cross_fitted
 
 draws = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.floats(0.01, 1)), min_size=1, max_size=40)

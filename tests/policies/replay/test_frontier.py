@@ -76,6 +76,14 @@ def test_a_long_conversation_counts_as_often_as_it_asks() -> None:
     assert share is not None and 0.2 <= share <= 0.2 / (450 / 650)
 
 
+def test_what_no_threshold_changes_loses_too() -> None:
+    """Half of the requests, pinned to the student, lose 30%: whatever the others do, 15% of all are lost."""
+    pinned = [Choosable(None, *[Outcome(0.0, 0.1, float(n % 10 < 3))] * 2) for n in range(500)]
+    ways = [*pinned, *[choosable(0.1)] * 500]
+    assert certified_threshold(logged(1000), ways, 0.05, 0.05) is None
+    assert certified_threshold(logged(1000), ways, 0.2, 0.05) is not None
+
+
 @pytest.mark.parametrize("delta", [0.0, 1.0])
 def test_a_certainty_cannot_be_asked_for(delta: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from router.evidence.records import PairRecord
+from router.evidence.sample import Sampler
 from tests.router.evidence.test_audit import CASCADE, STUDENT, TEACHER, audited, pair_of, seeded
 from tests.support.gateway import PATHS, RunningGateway, eventually, running_gateway, two_models
 from tests.support.scripted import Reply, ScriptedUpstream, Usage, failing
@@ -173,6 +175,17 @@ async def test_a_spent_audit_budget_stops_audits_and_no_client(
         assert gateway.metric("budget_exhausted_total", budget="audit:auto", action="shed") == 1
         assert [row.au for row in await gateway.rows(3)] == [1, 0, 0]
         assert gateway.gateway.auditor.sampler.keep(gateway.gateway.runtime.routes["auto"]) == 0
+
+
+async def test_while_a_place_is_free_every_request_may_be_audited(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    async with running_gateway(audited(teacher, student, policy=STUDENT)) as gateway:
+        route = gateway.gateway.runtime.routes["auto"]
+        kept = [Sampler(lambda _, taken=taken: taken / 32).keep(route) for taken in range(34)]  # type: ignore[misc]
+    assert kept[:16] == [1.0] * 16
+    assert all(more > fewer > 0 for more, fewer in pairwise(kept[15:32]))
+    assert kept[32:] == [0.0, 0.0]
 
 
 async def test_a_pair_that_is_paid_for_is_kept_when_there_is_no_money_for_the_second_draw(

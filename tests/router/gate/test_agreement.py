@@ -123,8 +123,20 @@ async def test_a_further_answer_that_takes_too_long_does_not_count(
     async with running_gateway(config(teacher, student, agreement={"timeout_s": 0.3})) as gw:
         assert (await gw.ask("chat")).headers["x-router-model"] == "student"
         row = await gw.row()
-        assert row.s is not None and row.s[1] == pytest.approx(4 * 0.3935 / 6, abs=1e-3)
+        assert row.s is not None and row.s[1] == pytest.approx(4 * 0.3935 / 5, abs=1e-3)  # one came, and weighs one
         assert row.c.keys() == {"serve", "gate"} and row.e == 1  # its prompt is paid, by an estimate
+
+
+async def test_an_answer_that_nobody_could_compare_does_not_count(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    student.default = by_kind(FIRST, SAME, OTHER)
+    comparators = {"mine": {"kind": "command", "argv": ["/none/such"]}}
+    settings = config(teacher, student, agreement={"comparator": "mine"}, comparators=comparators)
+    async with running_gateway(settings) as gw:
+        await gw.ask("chat")
+        row = await gw.row()
+        assert row.s is not None and row.s[1] == pytest.approx(4 * 0.3935 / 5, abs=1e-3)  # the equal one needs nobody
 
 
 @BOTH
@@ -189,7 +201,7 @@ async def test_the_pair_says_how_far_the_student_agreed_with_itself(
     async with running_gateway(config(teacher, student, route=audit, policy={"escalate_at": 0.9})) as gw:
         await gw.ask("chat")
         (pair,) = await gw.pairs()
-        assert pair["student"]["agreement"] == 0.5
+        assert (pair["student"]["agreement"], pair["student"]["samples"]) == (0.5, 2)
 
 
 @BOTH

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from policies.gate.answer import StudentAnswer
+from router.arm import ArmCall
+from router.gate.inquiry import Inquiry
 from tests.router.gate.asking import FIRST, STUDENT_NANO, TEACHER_NANO, by_kind, is_sample
 from tests.support.gateway import PATHS, ask, eventually, running_gateway, two_models
 from tests.support.raw_client import RawClient
@@ -31,6 +34,19 @@ def sure(text: str, **more: Any) -> Reply:
 def config(teacher: ScriptedUpstream, student: ScriptedUpstream, check: dict[str, Any], **more: Any) -> dict[str, Any]:
     policy = {"kind": "cascade", "escalate_at": 0.5, "checks": {"mine": check}, **more.pop("policy", {})}
     return two_models(teacher.url, student.url, policy=policy, **more)
+
+
+@pytest.fixture
+def judged_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the gate has its answers, the time of the student's call is over."""
+    asked = Inquiry.answers
+
+    async def answers(self: Inquiry, call: ArmCall) -> list[StudentAnswer]:
+        found = await asked(self, call)
+        call.reply.deadline = asyncio.get_running_loop().time() - 60
+        return found
+
+    monkeypatch.setattr(Inquiry, "answers", answers)
 
 
 @pytest.fixture
@@ -256,3 +272,25 @@ async def test_the_pair_says_which_checks_an_answer_passed(
         (pair,) = await gw.pairs()
         assert pair["student"]["checks"] == {"mine": False}
         assert json.loads(json.dumps(pair["student"]["signals"]))["tokens"] == 1
+
+
+async def test_a_whole_stream_is_delivered_however_long_its_judge_took(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, judged_for_long: None
+) -> None:
+    student.default = sure(json.dumps({"age": 7, "note": " ".join(["w" * 50_000] * 100)}))
+    async with running_gateway(config(teacher, student, {"kind": "json_schema"})) as gw:
+        answer = await gw.ask("chat", stream=True)
+        assert answer.content.endswith(b"data: [DONE]\n\n")
+        row = await gw.row()
+        assert (row.o, row.r, row.s, row.q) == ("ok", "cascade", (-0.01, 0.01), None)
+
+
+@pytest.mark.parametrize(("text", "p_wrong"), [('{"age": 7}', 0.0), ("seven", 1.0)])
+async def test_the_row_of_a_gate_without_log_probabilities_holds_what_it_decided_by(
+    teacher: ScriptedUpstream, student: ScriptedUpstream, text: str, p_wrong: float
+) -> None:
+    student.default = Reply(text)
+    async with running_gateway(config(teacher, student, {"kind": "json_schema"}, policy={"gate": "checks"})) as gw:
+        await gw.ask("chat")
+        row = await gw.row()
+        assert (row.s, row.q) == ((None, p_wrong), None)

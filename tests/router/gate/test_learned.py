@@ -17,7 +17,7 @@ from router.evidence.records import ArmAnswer, PairRecord
 from router.gate.seen import recorded
 from tests.support.gateway import RunningGateway, running_gateway, two_models
 from tests.support.pairs import pair
-from tests.support.scripted import Reply, ScriptedUpstream, ToolCall, Usage
+from tests.support.scripted import Reply, ScriptedUpstream, ToolCall, Usage, Wire
 
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 LEARNED = {"kind": "cascade", "escalate_at": 0.5, "gate": "learned", "file": "/none/trained"}
@@ -62,6 +62,7 @@ async def test_a_promoted_gate_decides_and_its_version_is_in_the_row(
         first, second = await gw.rows(2)
         assert first.pv.endswith("+none") and second.pv.endswith("+abcd1234")
         assert (second.q, second.th) == ((loss, 0.25), 0.5)
+        assert first.s == (-0.01, 0.01) and first.q is None  # it would say P(wrong) again
 
 
 @BOTH
@@ -151,7 +152,7 @@ async def test_an_audited_student_is_recorded_with_its_signals(
 
 def test_a_record_of_an_earlier_version_still_loads_and_knows_its_mean() -> None:
     old = pair(1, score=-0.7).model_dump(mode="json")
-    for name in ("signals", "agreement", "checks"):
+    for name in ("signals", "agreement", "samples", "checks"):
         del old["student"][name]
     answer = recorded(PairRecord.model_validate(old).student)
     assert answer.signals is not None and answer.signals.mean == -0.7
@@ -165,11 +166,24 @@ def test_a_recorded_answer_keeps_what_a_gate_looks_at() -> None:
         tool_calls=[{"name": "look", "arguments": "{}"}],
         refusal="no",
         agreement=0.5,
+        samples=2,
         checks={"mine": False},
     )
     answer = recorded(record)
-    assert (answer.tool_calls, answer.refusal) == ((("look", "{}"),), "no")
+    assert (answer.tool_calls, answer.refusal, answer.samples) == ((("look", "{}"),), "no", 2)
     assert (answer.agreement, dict(answer.checks), answer.signals) == (0.5, {"mine": False}, None)
+
+
+async def test_a_stream_that_ends_without_done_was_read_to_its_end(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    student.default = Reply("from the student", token_logprob=-0.01, wire=Wire(done=False))
+    async with running_gateway(two_models(teacher.url, student.url, policy=LEARNED)) as gw:
+        estimator = Estimator(0.1)
+        promote(gw, estimator)
+        assert (await gw.ask("chat", stream=True)).headers["x-router-model"] == "student"
+    ((_, seen),) = estimator.seen
+    assert seen is not None and (seen.text, seen.complete) == ("from the student", True)
 
 
 @BOTH

@@ -98,20 +98,22 @@ def test_the_student_s_answer_is_in_no_slice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "system", "last"),
+    ("endpoint", "asked", "system", "last"),
     [
-        ({"prompt": "once"}, "", "once"),
-        ({"prompt": ["once", "twice"]}, "", "once\ntwice"),
-        ({"input": "say", "instructions": "be kind"}, "be kind", "say"),
-        ({"input": [{"role": "developer", "content": "d"}, {"role": "user", "content": [{"text": "u"}]}]}, "d", "u"),
-        ({"messages": [{"role": "assistant", "content": "a"}]}, "", ""),
-        ({"messages": "broken", "instructions": 3}, "", "broken"),
-        ({"messages": [None, 7, {"role": "user", "content": None}]}, "", ""),
-        ({}, "", ""),
+        ("completions", {"prompt": "once"}, "", "once"),
+        ("completions", {"prompt": ["once", "twice"]}, "", "once\ntwice"),
+        ("responses", {"input": "say", "instructions": "be kind"}, "be kind", "say"),
+        ("responses", {"input": [{"role": "developer", "content": "d"}, {"role": "user", "content": "u"}]}, "d", "u"),
+        ("responses", {"input": [{"role": "user", "content": [{"text": "u"}]}]}, "", "u"),
+        ("chat", {"messages": [{"role": "assistant", "content": "a"}]}, "", ""),
+        ("chat", {"messages": "broken", "instructions": 3}, "", "broken"),
+        ("chat", {"messages": [None, 7, {"role": "user", "content": None}]}, "", ""),
+        ("chat", {}, "", ""),
+        ("unknown", {"messages": "m", "prompt": "p", "input": "i"}, "", ""),
     ],
 )  # fmt: skip
-def test_prompts_of_every_endpoint_are_read(asked: dict[str, Any], system: str, last: str) -> None:
-    prompt = read_prompt(asked)
+def test_prompts_of_every_endpoint_are_read(endpoint: str, asked: dict[str, Any], system: str, last: str) -> None:
+    prompt = read_prompt(asked, endpoint)
     assert (prompt.system, prompt.last) == (system, last)
 
 
