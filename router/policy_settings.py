@@ -28,6 +28,12 @@ def policy_problems(
     for name, route in routes.items():
         path, policy = f"routes.{name}.policy", route.policy
         yield from _control_problems(path, name, policy, budgets, has_redis=has_redis)
+        floor, timeout_s = policy.controls().floor, route.audit.timeout_s
+        if floor is not None and floor.silent_s <= timeout_s:
+            yield (
+                f"{path}.floor.silent_s: {floor.silent_s:g} s is no longer than audit.timeout_s ({timeout_s:g} s), so "
+                "that slow audits would ring an alarm; raise it"
+            )
         yield from gate_problems(path, policy.asks(), models, teacher=route.teacher, student=route.student)
     for name, policy in named.items():
         yield from gate_problems(f"policies.{name}", policy.asks(), models)

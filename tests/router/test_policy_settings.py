@@ -66,6 +66,7 @@ def test_what_has_all_it_needs_loads(data: Json) -> None:
             config({"file": "p"}, route={"training": {}}, **REDIS),
             "routes.auto.training: the policy follows a `file`",
         ),
+        (config({"floor": {"silent_s": 120}}, **REDIS), "silent_s: 120 s is no longer than audit.timeout_s (120 s)"),
         (config({"floor": {"alpha": 2}}, **REDIS), "routes.auto.policy.floor.alpha: Input should be less than 1"),
         (
             config({}, route={"sticky": {"ttl": 3}}, **REDIS),
