@@ -45,6 +45,8 @@ def running_demo(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Pop
             stderr=file,
             env=environment(TMPDIR=str(folder)),
             start_new_session=True,
+            # What a shell starts in the background, these tests perhaps, ignores SIGINT, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         yield process, output
