@@ -33,7 +33,9 @@ from tests.support.router_process import PATIENCE_S, Router
 from tests.surface.fixtures import Served
 
 # The lag of an archive: Redis counts it from version 7 on, and the bundled one is older.
-NO_DATA = {"health: Archive behind A", "DistillRouterArchiveBehind"}
+NO_DATA = {"health: Archive behind A", "DistillRouterArchiveBehind"} | {
+    "policies: Trained versions A"  # nothing is promoted
+}
 CLIENTS = 4
 APP, LIMITED, ADMIN = "sk-app", "sk-limited", "sk-admin"
 GPU_PRICE = {
@@ -54,6 +56,11 @@ def configuration(folder: Path, models: dict[str, Served]) -> dict[str, Any]:
         config["models"][name]["base_urls"] = [served.url]
     config["models"]["student"]["price"] = GPU_PRICE
     config["routes"]["auto"]["audit"] |= {"second_draw": 1.0}
+    floor = {"alpha": 0.3, "min_audits": 20, "shadow_rate": 1.0}
+    auto = config["routes"]["auto"]
+    config["routes"]["controlled"] = auto | {"policy": auto["policy"] | {"floor": floor, "pace": "month"}}
+    taught = {"policy": {"kind": "difficulty", "threshold": 0.3}, "training": {"every": "30d"}}
+    config["routes"]["taught"] = auto | taught
     config["retention"] = {"min_pairs": 2}
     key = {"name": "app", "sha256": sha256(APP.encode()).hexdigest(), "tenant": "acme"}
     limited = {"name": "limited", "sha256": sha256(LIMITED.encode()).hexdigest(), "requests_per_minute": 1}
@@ -78,7 +85,8 @@ def traffic(url: str) -> Iterator[None]:
             while not stop.is_set():
                 number = next(numbers)
                 example = examples[number % len(examples)]
-                body: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": example.prompt}]}
+                route = "controlled" if number % 4 == 2 else "auto"
+                body: dict[str, Any] = {"model": route, "messages": [{"role": "user", "content": example.prompt}]}
                 body |= {"temperature": 0, "stream": number % 2 == 1}
                 if example.tools:
                     body["tools"] = list(example.tools)
