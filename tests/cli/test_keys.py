@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from router.bundled_redis import bundled_redis
 from router.cli import app
 from router.cli.keys import as_table
 from router.ledger.names import API_KEYS, API_KEYS_VERSION
@@ -25,23 +23,8 @@ from tests.support.gateway import two_models
 FILE_HASH = "ab" * 32
 
 
-@pytest.fixture(scope="module")
-def redis_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """As a running gateway with `redis: {url: embedded}` has it."""
-    folder = tmp_path_factory.mktemp("redis")
-    with bundled_redis(folder):
-        yield folder
-
-
 @pytest.fixture
-def client(redis_folder: Path) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url((redis_folder / "redis.url").read_text()) as client:
-        client.flushall()
-        yield client
-
-
-@pytest.fixture
-def path(tmp_path: Path, redis_folder: Path, client: redis.Redis) -> Path:
+def path(tmp_path: Path, redis_folder: Path, embedded: redis.Redis) -> Path:
     return written(tmp_path, {"url": "embedded", "data_dir": str(redis_folder)})
 
 
@@ -77,13 +60,13 @@ def test_every_command_explains_itself(command: str) -> None:
     assert done.exit_code == 0 and "Usage:" in done.stdout
 
 
-def test_a_key_is_printed_once_and_only_its_hash_is_kept(path: Path, client: redis.Redis) -> None:
+def test_a_key_is_printed_once_and_only_its_hash_is_kept(path: Path, embedded: redis.Redis) -> None:
     key = created(path, "--name", "blue")
     assert key.startswith("sk-dr-") and len(key) > 40 and "\n" not in key
-    stored: Any = client.hgetall(API_KEYS)
+    stored: Any = embedded.hgetall(API_KEYS)
     assert list(stored) == [hashlib.sha256(key.encode()).hexdigest().encode()]
     assert key not in repr(stored)
-    assert client.get(API_KEYS_VERSION) == b"1"
+    assert embedded.get(API_KEYS_VERSION) == b"1"
     assert created(path, "--name", "green") != key
 
 
@@ -121,9 +104,9 @@ def test_a_period_is_counted_from_now(path: Path) -> None:
     assert timedelta(days=89) < left <= timedelta(days=90)
 
 
-def test_the_list_shows_file_and_redis_and_no_hash(path: Path, client: redis.Redis) -> None:
+def test_the_list_shows_file_and_redis_and_no_hash(path: Path, embedded: redis.Redis) -> None:
     key = created(path, "--name", "blue", "--budget", "5/day")
-    client.hset(API_KEYS, "cd" * 32, '{"name": "broken"}')
+    embedded.hset(API_KEYS, "cd" * 32, '{"name": "broken"}')
     done = keys(path, "list")
     for word in ("in-file", "acme", "blue", "5 USD/day", "file", "redis", "broken", "cannot be used"):
         assert word in done.stdout
@@ -147,13 +130,13 @@ def test_no_value_of_the_list_is_cut(path: Path) -> None:
     assert "2036-01-31T00:00" in expires
 
 
-def test_revoking_removes_it_also_a_broken_one(path: Path, client: redis.Redis) -> None:
+def test_revoking_removes_it_also_a_broken_one(path: Path, embedded: redis.Redis) -> None:
     created(path, "--name", "blue")
-    client.hset(API_KEYS, "cd" * 32, '{"name": "broken"}')
+    embedded.hset(API_KEYS, "cd" * 32, '{"name": "broken"}')
     for name in ("blue", "broken"):
         assert keys(path, "revoke", name).stdout == f"revoked: {name}\n"
-    assert client.hlen(API_KEYS) == 0
-    assert client.get(API_KEYS_VERSION) == b"3"
+    assert embedded.hlen(API_KEYS) == 0
+    assert embedded.get(API_KEYS_VERSION) == b"3"
     done = keys(path, "revoke", "blue")
     assert done.exit_code == 2 and "there is no API key 'blue'" in done.stderr
 
@@ -181,12 +164,12 @@ def test_json_output_holds_the_key(path: Path) -> None:
     ],
 )
 def test_mistakes_are_named_and_nothing_is_created(
-    path: Path, client: redis.Redis, arguments: tuple[str, ...], words: str
+    path: Path, embedded: redis.Redis, arguments: tuple[str, ...], words: str
 ) -> None:
     done = keys(path, "create", *arguments)
     assert done.exit_code == 2
     assert words in done.stderr and str(path) in done.stderr
-    assert not client.exists(API_KEYS)
+    assert not embedded.exists(API_KEYS)
 
 
 def test_a_name_is_given_once(path: Path) -> None:

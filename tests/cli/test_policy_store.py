@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import redis
 import yaml
 
 from policies.learn import artifact
-from router.bundled_redis import bundled_redis
 from router.cli.policy_store import run_list, run_promote, run_rollback, run_show, run_train
 from router.errors import ConfigError
 from router.settings import load
@@ -28,23 +27,8 @@ NAME = "auto:difficulty"
 PAIRS = 120
 
 
-@pytest.fixture(scope="module")
-def redis_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """As a running gateway with `redis: {url: embedded}` has it."""
-    folder = tmp_path_factory.mktemp("redis")
-    with bundled_redis(folder):
-        yield folder
-
-
 @pytest.fixture
-def client(redis_folder: Path) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url((redis_folder / "redis.url").read_text()) as client:
-        client.flushall()
-        yield client
-
-
-@pytest.fixture
-def config(tmp_path: Path, redis_folder: Path, client: redis.Redis) -> Path:
+def config(tmp_path: Path, redis_folder: Path, embedded: redis.Redis) -> Path:
     return written(tmp_path, redis={"url": "embedded", "data_dir": str(redis_folder)})
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,50 +15,19 @@ from router.trained import encoders
 from router.trained.encoders import EncodingFailed, encoder
 from router.trained.settings import EmbeddingsSettings, OnnxSettings
 from tests.support.gateway import two_models
-
-
-class Embedder(HTTPServer):
-    """Gives each text [its length, 1], in an order of its own, unless told to answer something else."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.answer: tuple[int, bytes] | None = None
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Embedder
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.asked.append(asked)
-        self.server.keys.append(self.headers["authorization"])
-        rows = [{"index": n, "embedding": [len(text), 1]} for n, text in enumerate(asked["input"])]
-        status, body = self.server.answer or (200, json.dumps({"data": rows[::-1]}).encode())
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+from tests.trained.embedder import Embedder, serving
 
 
 @pytest.fixture
 def server() -> Iterator[Embedder]:
-    with Embedder() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    """Gives each text [its length, 1]."""
+    with serving(lambda text: [len(text), 1]) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def settings(server: Embedder) -> Settings:
-    url = f"http://127.0.0.1:{server.server_port}/v1"
-    config = two_models(url, url)
+    config = two_models(server.url, server.url)
     config["models"]["teacher"] |= {"model": "small-embedder", "api_key_env": "KEY"}
     return parse(yaml.safe_dump(config), {"KEY": "sk-1"})
 

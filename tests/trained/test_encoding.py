@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from router.trained.train import options_for, train
 from tests.support.gateway import RunningGateway, eventually, running_gateway, two_models
 from tests.support.pairs import pair, spool_pairs
 from tests.support.scripted import Reply, ScriptedUpstream
+from tests.trained.embedder import Embedder, serving
 from tests.trained.test_retrain import recent
 
 NAME = "auto:difficulty"
@@ -44,49 +42,16 @@ def hard(text: str) -> bool:
     return int(text.split()[-1], 16) % 2 == 0
 
 
-class Embedder(ThreadingHTTPServer):
-    """`away`: answers 503."""
-
-    daemon_threads = True
-    away = False
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Embedder
-
-    def do_POST(self) -> None:
-        texts = json.loads(self.rfile.read(int(self.headers["content-length"])))["input"]
-        rows = [
-            {"index": n, "embedding": [1.0 if text[:4] == "Tell" and hard(text) else -1.0, 0.5]}
-            for n, text in enumerate(texts)
-        ]
-        body = json.dumps({"data": rows}).encode()
-        self.send_response(503 if self.server.away else 200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def embedder() -> Iterator[Embedder]:
-    with Embedder() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(lambda text: [1.0 if text[:4] == "Tell" and hard(text) else -1.0, 0.5]) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def config(url: str, embedder: Embedder, redis_url: str) -> dict[str, Any]:
     route = {"encoder": {"kind": "embeddings", "model": "embedder", "timeout_s": 20}}
     found = two_models(url, url, policy={"kind": "difficulty", "threshold": 0.5}, route=route, redis={"url": redis_url})
-    base_urls = [f"http://127.0.0.1:{embedder.server_port}/v1"]
+    base_urls = [embedder.url]
     found["models"]["embedder"] = {"base_urls": base_urls, "price": {"input": 0, "output": 0}}
     return found
 
@@ -130,7 +95,7 @@ async def test_decisions_follow_the_vectors_and_are_made_without_them_where_none
             await store.promote(NAME, await store.put(NAME, artifact.dumps(trained), record_of(trained, "train", 0.0)))
         await eventually(lambda: gw.metric("trained_policy_workers", policy=NAME, version=trained.version) == 1)
         assert [await ask(gw, number) for number in (200, 201, 202, 203)] == ["teacher", "student"] * 2
-        embedder.away = True
+        embedder.answer = (503, b"")
         for number in (300, 301, 302):
             await ask(gw, number)
         assert [row.o for row in await gw.rows(7)] == ["ok"] * 7
