@@ -3,7 +3,9 @@
 #   docker run -p 8080:8080 -v "$PWD/router.yaml:/etc/distill-router/router.yaml:ro" distill-router
 # BASE is any image with Python 3.11 or newer as `python3`, with its venv module. EXTRAS: `[archive]` for an image that
 # runs `disagreements archive`, `[s3]` for one that writes to S3, `[learn]` for one that trains policies (on a schedule, or
-# with `policy train`; its BASE needs Debian's libgomp1). Deciding by a trained policy needs neither.
+# with `policy train`); deciding by a trained policy needs none. The BASE of `[learn]` needs Debian's libgomp1:
+#   printf 'FROM python:3.12-slim\nRUN apt-get update && apt-get install -y libgomp1\n' | docker build -t python-libgomp1 -
+#   docker build -t distill-router --build-arg BASE=python-libgomp1 --build-arg EXTRAS='[learn]' .
 ARG BASE=python:3.12-slim
 ARG EXTRAS=
 

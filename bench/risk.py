@@ -37,7 +37,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,9 +48,11 @@ from policies.bounds import Floats, binomial_lower
 from policies.certify.bins import EDGES, NOVELTY_BINS, SCORE_BINS
 from policies.certify.floor import Audited, Floor, FloorSettings, Scored
 from policies.certify.ltt import certified_threshold
-from policies.difficulty.train import train
+from policies.difficulty.model import DifficultyModel
 from policies.judge.tables import read_tables
 from policies.learn.example import Example
+from policies.learn.rows import Ints
+from policies.learn.trainers import train
 from policies.query import Query
 
 Shift = Literal["none", "abrupt", "gradual", "silent"]
@@ -62,7 +64,6 @@ REQUESTS_A_SECOND = 100.0
 LEAST_HELD = 0.87
 MOST_AUDITED = 0.1
 LEAST_SAVED = {0.02: 0.12, 0.05: 0.30}
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the cells to this file")
     options = parser.parse_args()
     splits = _splits(options.data, options.splits, options.seed, options.scores)
-    print(f"{options.runs} runs of {options.requests} requests; {FloorSettings(delta=options.delta)}\n{HEADER}")
+    settings = FloorSettings(delta=options.delta).model_dump(exclude={"alpha"})
+    print(f"{options.runs} runs of {options.requests} requests; {settings}\n{HEADER}")
     cells = []
     for loss in options.loss:
         for alpha in options.alpha:
@@ -267,8 +269,11 @@ def _stream(split: Split, shift: Shift, requests: int, worsening: float, rng: np
 
 
 def _splits(files: Sequence[Path], count: int, seed: int, cache: Path | None) -> list[Split]:
+    made_of = f"{count} splits, seed {seed}, {' '.join(map(str, files))}"
     if cache is not None and cache.exists():
         kept = np.load(cache)
+        if kept["made_of"] != made_of:
+            sys.exit(f"{cache} has the scores of {kept['made_of']}, not of {made_of}: remove it or name another file")
         return [_unpack(kept, number) for number in range(count)]
     found = []
     rows = read_tables(files)
@@ -280,7 +285,7 @@ def _splits(files: Sequence[Path], count: int, seed: int, cache: Path | None) ->
         print(f"split {number + 1} of {count}: {time.process_time() - started:.0f} s of CPU", file=sys.stderr)
     if cache is not None:
         arrays: dict[str, Any] = {name: values for at, split in enumerate(found) for name, values in _pack(split, at)}
-        np.savez(cache, **arrays)
+        np.savez(cache, made_of=made_of, **arrays)
     return found
 
 
@@ -291,9 +296,9 @@ def _split(examples: Sequence[Example], subjects: NDArray[np.str_], rng: np.rand
     is_first = np.isin(subjects, names[: 1 + int(np.searchsorted(rows_so_far, len(subjects) / 2))])
     shuffled = rng.permutation(np.flatnonzero(is_first))
     training, apart = np.split(shuffled, [len(shuffled) // 2])
-    model = train([_without_subject(examples[at]) for at in training])
+    model = train("difficulty", [_without_subject(examples[at]) for at in training])
+    assert isinstance(model, DifficultyModel) and model.calibration_set is not None
     calibration = model.calibration_set
-    assert calibration is not None
 
     def pool(places: Ints) -> Pool:
         queries = [_without_subject(examples[at]).query for at in places]
@@ -307,8 +312,7 @@ def _split(examples: Sequence[Example], subjects: NDArray[np.str_], rng: np.rand
 
 
 def _without_subject(example: Example) -> Example:
-    query = Query(last=example.query.last, whole=example.query.whole)
-    return Example(example.id, query, example.harm, example.teacher, example.student, group=example.group)
+    return replace(example, query=Query(last=example.query.last, whole=example.query.whole))
 
 
 def _scores(examples: Sequence[Example], places: Ints) -> tuple[Floats, Floats]:

@@ -159,6 +159,10 @@ class Policy(Protocol):
         """The same policy at another operating point (`auto@0.3`). ValueError where the kind has none."""
 
 
+MEMBERS = ("kind", "version", "scorer", "decide", "at")
+"""Of a `Policy`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Controls:
     """What a policy holds expected losses against: its own `threshold`, a budget to keep pace with, a certified floor.
@@ -213,3 +217,9 @@ class PolicyConfig(BaseModel):
 def no_operating_point(kind: str) -> ValueError:
     """The error for `route@X` on a kind of policy without an operating point."""
     return ValueError(f"policy '{kind}' has no operating point; route@X works with: cascade, difficulty")
+
+
+def require_point(point: float) -> None:
+    """ValueError for an operating point that is no expected loss."""
+    if not 0 <= point <= 1:
+        raise ValueError(f"operating point {point:g} is outside [0, 1]")

@@ -82,9 +82,31 @@ def effective_sample_size(probabilities: Sequence[float] | Floats) -> float:
 
 
 def kish(weights: Floats) -> float:
-    """(sum w)² / sum w²: how many equally weighted draws say as much (Kish 1965); 0 without any."""
-    square = float(weights @ weights)
-    return float(weights.sum()) ** 2 / square if square else 0.0
+    """(sum w)² / sum w²: how many equally weighted draws say as much (Kish 1965); 0 without any.
+
+    Exactly n where n weights are equal, so that it can be held against a number that is asked for.
+    """
+    largest = weights.max(initial=0.0)
+    if not largest:
+        return 0.0
+    relative = weights / largest
+    return float(relative.sum()) ** 2 / float(relative @ relative)
+
+
+def student_t(freedom: float, delta: float) -> float:
+    """The two-sided quantile, by its expansion (Abramowitz and Stegun 1964, 26.7.5).
+
+    At 95% right to 1% from two degrees of `freedom` on; at one, 11% too small.
+    """
+    z = NormalDist().inv_cdf(1 - delta / 2)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
+    )
+    return sum(term / freedom**power for power, term in enumerate(terms))
 
 
 def certifies(
@@ -239,9 +261,3 @@ def _check_counts(failures: int, trials: int, delta: float) -> None:
         raise ValueError(f"{failures} failures of {trials} trials")
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie between 0 and 1, not {delta}")
-
-
-def student_t(freedom: float, delta: float) -> float:
-    """The two-sided quantile, by the first terms of its expansion (Abramowitz and Stegun 1964, 26.7.5)."""
-    z = NormalDist().inv_cdf(1 - delta / 2)
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

@@ -12,22 +12,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import exp
-from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from policies.base import Controls, Decision, GateNeeds, Live, Policy, RequestView
+from policies.base import Controls, Decision, GateNeeds, Live, Policy, RequestView, require_point
 from policies.calibration import Calibration
 from policies.control.compose import Choice, choose
-from policies.control.settings import ControlledConfig
+from policies.control.settings import ControlledConfig, LearnedConfig
 from policies.gate.agreement import Agreement, with_agreement
 from policies.gate.answer import Signals, StudentAnswer
 from policies.gate.asks import Asks
 from policies.gate.checks import AnyCheck, CheckName
 from policies.gate.holdback import beginning
-from policies.learn.trained import FILE, Score, Slot, Slots, Trained
+from policies.learn.trained import Score, Slot, Slots, Trained
 from policies.query import Query
 
 SCORE_TOKENS = 64
@@ -134,13 +133,12 @@ class Cascade:
         return Decision("student", "cascade", 0.0, self.gate)
 
     def at(self, point: float) -> Policy:
-        if not 0 <= point <= 1:
-            raise ValueError(f"operating point {point:g} is outside [0, 1]")
+        require_point(point)
         moved = replace(self.untrained, escalate_at=point)
         return replace(self, untrained=moved, config_version=f"{self.config_version}@{point:g}")
 
 
-class CascadeConfig(ControlledConfig):
+class CascadeConfig(LearnedConfig):
     """`{kind: cascade, escalate_at: 0.3, calibration: [[-1.0, 0.9], [-0.01, 0.02]]}`.
 
     `calibration`: pairs of mean log-probability (nats, rising) and P(student wrong) (falling).
@@ -161,10 +159,6 @@ class CascadeConfig(ControlledConfig):
     )
     agreement: Agreement | None = Field(default=None, description="further answers that this one is compared with")
     checks: dict[CheckName, AnyCheck] = Field(default={}, description="an answer that fails one goes to the teacher")
-    trained: str | None = Field(
-        default=None, min_length=1, description="name of the trained policy; default: ROUTE:cascade"
-    )
-    file: Path | None = Field(default=None, description="a trained policy's file, instead of one from the store")
 
     @field_validator("calibration")
     @classmethod
@@ -204,7 +198,6 @@ class CascadeConfig(ControlledConfig):
                 f"a learned gate is trained on the first {SCORE_TOKENS} tokens: leave score_tokens out",
             ),
             (not learned and (self.trained or self.file), "`trained` and `file` belong to gate: learned"),
-            (self.trained and self.file, "give `trained` or `file`, not both"),
         )
 
     def controls(self) -> Controls:
@@ -214,9 +207,7 @@ class CascadeConfig(ControlledConfig):
         return Asks(self.agreement, MappingProxyType(dict(self.checks)))
 
     def trained_for(self, route: str) -> str | None:
-        if self.gate != "learned":
-            return None
-        return f"{FILE}cascade:{self.file}" if self.file else self.trained or f"{route}:cascade"
+        return self.slot_name(route) if self.gate == "learned" else None
 
     def training_options(self) -> Mapping[str, Any]:
         return {"after": "sentence"} if self.decide_after == "sentence" else {}

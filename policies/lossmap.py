@@ -28,7 +28,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.bounds import Floats, student_t
+from policies.bounds import Floats, kish, student_t
 from policies.slices import Members, Slice
 
 LEVEL = 0.05
@@ -229,8 +229,7 @@ def mean(values: Floats, weights: Floats, scale: float = 1.0, level: float = LEV
     if len(values) == 0:
         return Estimate(0.0, 0.0, 0.0)
     value = float(values @ weights / weights.sum())
-    counted = weights[values != 0]
-    freedom = float(counted.sum() ** 2 / (counted @ counted)) - 1 if len(counted) else 0.0
+    freedom = kish(weights[values != 0]) - 1
     half = student_t(max(freedom, 1.0), level) * math.sqrt(_variance(values, weights, value))
     low = max(value - half, 0.0) if values.min() >= 0 else value - half
     return Estimate(value * scale, low * scale, (value + half) * scale)
@@ -240,11 +239,11 @@ def effective_pairs(values: Floats, weights: Floats) -> float:
     """How many equally weighted pairs say as much about the mean of these zeros and ones; at most Kish's number."""
     if len(values) == 0:
         return 0.0
-    kish = float(weights.sum() ** 2 / (weights @ weights))
+    most = kish(weights)
     share = _share(values, weights)
     if share in (0.0, 1.0):
-        return kish
-    return min(kish, share * (1 - share) / _variance(values, weights, share))
+        return most
+    return min(most, share * (1 - share) / _variance(values, weights, share))
 
 
 def log_fisher_greater(hits: int, trials: int, other_hits: int, other_trials: int) -> float:
@@ -325,7 +324,7 @@ def _figures(sample: Sample, each: Slice, requests_per_day: float, test: _Test, 
         name=each.name,
         aliases=each.aliases,
         pairs=each.size,
-        effective_pairs=float(inside.sum() ** 2 / (inside @ inside)),
+        effective_pairs=kish(inside),
         share=share,
         requests_per_day=share.value * requests_per_day,
         loss=rate(harmful, inside),

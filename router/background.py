@@ -39,22 +39,21 @@ async def ask_in_background(
     `scored`: with log-probabilities and what entropies take. Raises Starved, TimeoutError where the model had a place
     but did not answer in time, and what `open_arm` does.
     """
-    leash = Leash(background=True)
-    async with asyncio.timeout(timeout_s) as limit:
-        while True:
-            pause_s = PLACE_EVERY_S
-            try:
+    leash, loop = Leash(background=True), asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while loop.time() < deadline:  # a busy loop may sleep past it, which the model is not to blame for
+        try:
+            async with asyncio.timeout_at(deadline):
                 call = await open_arm(
                     request, model, bill, headers, leash, Attempts(), purse, scored=scored, entropies=scored
                 )
-                call.settle(origin)
-                call.close()
-                if call.reply.status != OVERLOADED:
-                    return call
-                bill.charges.remove(call.charge)
-                pause_s = OVERLOADED_S
-            except TooManyRequests:
-                pass
-            if asyncio.get_running_loop().time() + pause_s >= (limit.when() or 0.0):
-                raise Starved(f"model '{model.name}' had no place for background calls")
-            await asyncio.sleep(pause_s)
+        except TooManyRequests:
+            await asyncio.sleep(PLACE_EVERY_S)
+            continue
+        call.settle(origin)
+        call.close()
+        if call.reply.status != OVERLOADED:
+            return call
+        bill.charges.remove(call.charge)
+        await asyncio.sleep(OVERLOADED_S)
+    raise Starved(f"model '{model.name}' had no place for background calls")

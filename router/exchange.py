@@ -279,7 +279,7 @@ class Exchange:
             return self._judged(route, gate, answers)
         except RouterError:
             raise
-        except Exception:  # likewise
+        except Exception:  # whatever a gate does, too
             self._complain(route)
             return Judgement(True, f"escalated:{POLICY_ERROR}")
 

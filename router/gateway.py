@@ -113,7 +113,7 @@ class Gateway:
         self.limits.start()
         if self.keys:
             await self.keys.start()
-        self.encoding.use(await asyncio.to_thread(self.encoding.prepared, self.runtime.settings))
+        await self._start_encoding()
         await self.trained.start()
         if self.control:
             await self.control.start()
@@ -124,6 +124,13 @@ class Gateway:
         if self._path:
             self._tasks.append(asyncio.create_task(self._watch(self._path), name="configuration watcher"))
         self.ready = True
+
+    async def _start_encoding(self) -> None:
+        """An encoder whose file has gone since `serve` looked at it must not end the workers that have it in memory."""
+        try:
+            self.encoding.use(await asyncio.to_thread(self.encoding.prepared, self.runtime.settings))
+        except ConfigError as error:
+            log.error("this worker decides without the vectors of encoders: %s", error)
 
     async def close(self) -> None:
         """Finish the audits, flush the evidence, close the connections; whatever one of them does, all are closed."""
@@ -161,7 +168,7 @@ class Gateway:
             log.error("configuration not reloaded, the old one stays: %s", error)
             self._count_reload(False)
             return False
-        await self.trained.turn()
+        await self.trained.turn(coming=new.trained())
         self.encoding.use(encoders)
         self._switch(new)
         if self._shared_dir:
@@ -194,6 +201,7 @@ class Gateway:
         task.add_done_callback(self._retiring.discard)
 
     def _describe(self, runtime: Runtime) -> None:
+        self.trained.configure(runtime.trained())
         if self.control:
             self.control.configure(plan_of(runtime))
         if self.retrainer:
@@ -206,6 +214,7 @@ class Gateway:
                 name: {budget.on_spent, budget.redis_loss, "shed"}
                 for name, budget in runtime.config.every_budget.items()
             },
+            {route.name: route.policy for route in runtime.routes.values()},
         )
 
     def _count_reload(self, succeeded: bool) -> None:

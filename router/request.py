@@ -137,10 +137,17 @@ class ClientRequest:
         return self._texts
 
     def conversation(self) -> bytes:
-        """The caller and the messages up to the first of the user (for completions all of the prompt)."""
+        """The caller and the messages up to the first of the user (for completions all of the prompt).
+
+        Of ids and images, and of what cannot be read, the bytes count: it is asked for after the answer, too.
+        """
         if self._conversation is None:
             prompt = PROMPT_FIELD[self.endpoint]
-            said = opening_text(self.value(prompt)) or bounded(bytes(self.fields[prompt]).decode())  # or ids, images
+            try:
+                said = opening_text(self.value(prompt))
+            except BadRequest:
+                said = ""
+            said = said or bounded(bytes(self.fields[prompt]).decode())
             self._conversation = b"%b\0%b" % (self.caller.tenant.encode(), said.encode("utf-8", "surrogatepass"))
         return self._conversation
 

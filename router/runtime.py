@@ -95,6 +95,12 @@ class Runtime:
         for model in self.models.values():
             await model.close()
 
+    def trained(self) -> frozenset[str]:
+        """The names of the slots that its policies follow."""
+        routes, named = self.config.routes.items(), self.config.policies.values()
+        found = {policy.trained_for(name) for name, route in routes for policy in (route.policy, *named)}
+        return frozenset(name for name in found if name is not None)
+
     def visible(self, caller: Caller) -> list[str]:
         """The routes and models that a caller may name."""
         return [name for name in (*self.routes, *self.models) if self._may_name(name, caller)]

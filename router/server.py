@@ -30,6 +30,7 @@ from router.ledger.status import declare_nothing
 from router.lifeline import end_with_parent, held_hangup, hold_hangup
 from router.setting_warnings import open_to_all, warnings
 from router.settings import LAST_GOOD, Settings, load, share_metrics_dir
+from router.trained.encoders import require_encoders
 
 log = logging.getLogger("distill_router")
 
@@ -126,7 +127,7 @@ class Workers(Multiprocess):
 
 def serve(config_path: Path, host: str | None, port: int | None, workers: int | None) -> None:
     """Serve until SIGINT or SIGTERM. Raises ConfigError."""
-    settings = load(config_path)
+    settings = load_usable(config_path)
     server = settings.config.server
     host, port, workers = host or server.host, server.port if port is None else port, workers or server.workers
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -172,10 +173,17 @@ def build_app(config_path: Path, redis_url: str | None, shared_dir: Path | None,
     return create_app(settings, redis_url=redis_url, config_path=config_path, shared_dir=shared_dir)
 
 
+def load_usable(config_path: Path) -> Settings:
+    """A configuration whose encoders can be used, too. Raises ConfigError."""
+    settings = load(config_path)
+    require_encoders(settings)
+    return settings
+
+
 def load_last_good(config_path: Path, shared_dir: Path | None) -> Settings:
     """The file, or what the workers agreed on last: one that is replaced must not fail on a file they refused."""
     try:
-        return load(config_path)
+        return load_usable(config_path)
     except ConfigError as error:
         if shared_dir is None:
             raise

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from policies.gate.checks import CHECK_KINDS
 from policies.registry import CONFIGS
 from router.comparator_settings import KINDS as COMPARATOR_KINDS
+from router.trained.settings import ENCODER_KINDS
 
 Location = tuple[int | str, ...]
 Schema = dict[str, Any]
@@ -50,9 +51,7 @@ def _keys(schema: Schema, loc: Location) -> set[str]:
     blocks = [schema]
     for i, step in enumerate(loc):
         if _is_kind(loc, i):
-            blocks = [
-                o for block in blocks for o in _options(schema, block) if o["properties"]["kind"]["const"] == step
-            ]
+            blocks = [one for block in blocks for one in _options(schema, block) if _kind_of(one) == step]
         else:
             blocks = [inner for block in blocks for inner in _inside(schema, block, step)]
     return {key for block in blocks for option in _options(schema, block) for key in option.get("properties", {})}
@@ -79,6 +78,11 @@ def _options(root: Schema, block: Schema) -> Iterator[Schema]:
         yield from _options(root, choice)
 
 
+def _kind_of(block: Schema) -> Any:
+    """None for a block without a kind, such as the `null` that stands for none."""
+    return block.get("properties", {}).get("kind", {}).get("const")
+
+
 def _has_one_inside(loc: Location, places: list[Location]) -> bool:
     return any(len(place) > len(loc) and place[: len(loc)] == loc for place in places)
 
@@ -89,7 +93,9 @@ def _yaml_path(loc: Location) -> str:
 
 
 def _is_kind(loc: Location, i: int) -> bool:
-    """Whether a step is the kind of policy, comparator or check that pydantic chose from a union."""
+    """Whether a step is the kind of policy, comparator, check or encoder that pydantic chose from a union."""
+    if i == 3 and loc[0] == "routes" and loc[2] == "encoder":
+        return loc[i] in ENCODER_KINDS
     if i > 1 and loc[i - 2] == "checks":
         return loc[i] in CHECK_KINDS
     if loc[0] == "comparators":

@@ -5,8 +5,15 @@ from __future__ import annotations
 import ipaddress
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 
-from router.settings import Config, Server
+from policies.cascade import CascadeConfig
+from policies.learn.trained import Slots
+from router.settings import Config, Route, Server
+from router.trained.files import path_of
+from router.trained.settings import OnnxSettings
+
+LIBRARIES = ("lightgbm", "scipy", "threadpoolctl")  # of the extra `learn`
 
 
 def open_to_all(server: Server, host: str) -> str | None:
@@ -18,22 +25,81 @@ def open_to_all(server: Server, host: str) -> str | None:
 
 def warnings(config: Config) -> list[str]:
     """What is allowed and yet hardly meant."""
-    return [*_strangers_budgets(config), *_idle_audits(config), *_missing_programs(config)]
+    return [
+        *_strangers_budgets(config),
+        *_idle_audits(config),
+        *_idle_learning(config),
+        *_blind_gates(config),
+        *_missing_programs(config),
+        *_missing_files(config),
+    ]
 
 
 def _idle_audits(config: Config) -> Iterator[str]:
-    """Audits that draw nothing, or whose pairs no training set may use."""
+    """Audits that draw nothing, or whose pairs no training set may use; what the kind of policy does not look at."""
     for name, route in config.routes.items():
         audit, path, gated = route.audit, f"routes.{name}.audit", route.policy.kind == "cascade"
-        if audit.rate and config.models[route.teacher].training_use == "unknown":
+        audits = _audits(route)
+        if audits and config.models[route.teacher].training_use == "unknown":
             yield (
                 f"models.{route.teacher}.training_use: is unknown, and pairs that are written meanwhile can never be "
                 "exported; say `allow` if the licence does, else `deny`"
             )
-        if audit.rate and audit.budget_usd_per_day == 0:
+        if audits and audit.budget_usd_per_day == 0:
             yield f"{path}.budget_usd_per_day: is 0: nothing is compared"
         if audit.targeted.low_confidence and not gated:
             yield f"{path}.targeted.low_confidence: policy '{route.policy.kind}' has no confidence; cascade has"
+        if route.sticky and "sticky" in route.model_fields_set and not route.policy.controls().sticks:
+            yield f"routes.{name}.sticky: policy '{route.policy.kind}' keeps no conversation; difficulty does"
+
+
+def _idle_learning(config: Config) -> Iterator[str]:
+    """Floors and trainings that no audit tells anything, and trainings that this installation cannot do."""
+    missing = ", ".join(name for name in LIBRARIES if find_spec(name) is None)
+    for name, route in config.routes.items():
+        if route.training is not None and missing:
+            yield f"routes.{name}.training: needs {missing}, not installed here: pip install 'distill-router[learn]'"
+        if route.training is not None and not _audits_untrained(name, route):
+            yield f"routes.{name}.training: learns from audited pairs, and so far nothing is audited; set audit.rate"
+        if route.mode == "observe" and route.policy.controls().floor is not None:
+            yield f"routes.{name}.policy.floor: in mode observe no policy decides, so that it never certifies anything"
+
+
+def _blind_gates(config: Config) -> Iterator[str]:
+    """Gates by log-probabilities that the student may not give."""
+    for name, route in config.routes.items():
+        policy = route.policy
+        if not isinstance(policy, CascadeConfig) or policy.gate != "logprob" or policy.agreement is not None:
+            continue
+        if "logprobs" not in config.models[route.student].supports:
+            yield (
+                f"routes.{name}.policy.gate: looks at log-probabilities, which models.{route.student}.supports does "
+                "not name; without them every answer goes to the teacher"
+            )
+
+
+def _audits(route: Route) -> bool:
+    """Whether requests are drawn at random: as configured, or as a floor wants."""
+    return route.audit.rate > 0 or route.policy.controls().floor is not None
+
+
+def _audits_untrained(name: str, route: Route) -> bool:
+    """The same while nothing is trained: a floor audits what has a score."""
+    return route.audit.rate > 0 or (_audits(route) and route.policy.build(name, Slots()).scorer != "")
+
+
+def _missing_files(config: Config) -> Iterator[str]:
+    """Files of trained policies and of encoders that are not there."""
+    followed = {f"routes.{name}.policy": route.policy.trained_for(name) for name, route in config.routes.items()}
+    followed |= {f"policies.{name}": policy.trained_for(name) for name, policy in config.policies.items()}
+    files = {f"{path}.file": path_of(name) for path, name in followed.items() if name is not None}
+    for name, route in config.routes.items():
+        if isinstance(route.encoder, OnnxSettings):
+            path = f"routes.{name}.encoder"
+            files |= {f"{path}.model": route.encoder.model, f"{path}.tokenizer": route.encoder.tokenizer}
+    for path, file in files.items():
+        if file is not None and not file.is_file():
+            yield f"{path}: there is no file '{file}' here"
 
 
 def _missing_programs(config: Config) -> Iterator[str]:

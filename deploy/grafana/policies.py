@@ -147,6 +147,14 @@ def _learned() -> Row:
     return Row(
         "Learned",
         (
+            rows(
+                "Policies",
+                "What decides on each route, with its version: of its settings, and behind the + of what was trained.",
+                Short,
+                Query("max by (route, policy, version) (distill_router_policy_info)"),
+                width=24,
+                height=STAT_HEIGHT,
+            ),
             lines(
                 "Versions taken up",
                 "A second, over the workers; bad: a version could not be used, the old one stays.",

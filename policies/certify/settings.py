@@ -28,9 +28,14 @@ class FloorSettings(BaseModel):
         default=0.1, gt=0, le=1, description="share audited over all, beyond the first calibration"
     )
     min_audits: int = Field(default=150, ge=20, description="audits that a new calibration takes")
-    stale_s: float = Field(default=60.0, gt=0, description="age from which a state counts for nothing")
+    stale_s: float = Field(
+        default=60.0, gt=0, allow_inf_nan=False, description="age from which a state counts for nothing"
+    )
     silent_s: float = Field(
-        default=300.0, gt=0, description="how long audits may take: longer than `audit.timeout_s` of the route"
+        default=300.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long audits may take: longer than `audit.timeout_s` of the route",
     )
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log1p, sqrt
+from operator import itemgetter
 from zlib import crc32
 
 import numpy as np
@@ -20,7 +21,8 @@ from policies.query import Query
 
 BITS = 17  # 2**17 columns of words
 IDENTITY_BITS = 13
-WIDTH = (1 << BITS) + (1 << IDENTITY_BITS)
+_IDENTITIES, _IDENTITY_SHIFT = 1 << BITS, 32 - IDENTITY_BITS
+WIDTH = _IDENTITIES + (1 << IDENTITY_BITS)
 _NEEDS = ("tools", "json_schema", "images", "logprobs", "n")
 _CLASSES = (
     ("digits", "0123456789"),
@@ -28,8 +30,8 @@ _CLASSES = (
     ("lines", "\n"),
     ("blanks", " \t"),
     ("operators", "+*/=<>^%"),
-    ("brackets", "()[]{}"),
-    ("code_signs", "_;{}#|&\\`"),
+    ("brackets", "()[]"),
+    ("code_signs", "_;#|&\\`"),
     ("dollars", "$"),
     ("question_marks", "?"),
     ("commas", ","),
@@ -38,6 +40,7 @@ _CLASSES = (
     ("hyphens", "-"),
     ("colons", ":"),
 )
+_BRACES = "{}"  # brackets and code signs alike
 _LEXICONS: dict[str, frozenset[bytes]] = {
     name: frozenset(words.encode().split())
     for name, words in {
@@ -63,26 +66,28 @@ _LEXICONS: dict[str, frozenset[bytes]] = {
         "orders": "write list give translate summarize create generate make answer only please complete sentence",
     }.items()
 }
-_CHOICE = re.compile(r"(?m)^\(?([A-Ja-j])[.):] ?(.*)$")
+_KNOWN = frozenset().union(*_LEXICONS.values())
+_ONES = {  # in the byte of each lexicon that has the word, so that one sum of integers counts for all of them
+    word: sum(1 << 8 * place for place, lexicon in enumerate(_LEXICONS.values()) if word in lexicon) for word in _KNOWN
+}
+_CHOICE = re.compile(r"\n\(?[A-Ja-j][.):] ?(.*)")
 _NUMBER = re.compile(r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
-_SLASHED = re.compile(r"[0-9]/[0-9]")
-_DIGIT = re.compile(r"[0-9]")
-_LARGEST_DIGITS = 15
-
-
+_NUMBER_BYTES = bytes(byte if chr(byte) in "0123456789,." else ord(" ") for byte in range(256))
+_SLASHED = re.compile(rb"[0-9]/[0-9]")
+_FROM_DIGIT = re.compile(r"[0-9].*")
+_LEADING_DIGITS = itemgetter(slice(15))
+_FIELDS = tuple(map(crc32, (b"tenant\0", b"key\0", b"route\0", b"system\0")))
 _COUNTED = (*(name for name, _ in _CLASSES), "other_bytes")
-
-
-def _class_table() -> Floats:
-    """Which byte, of 256, counts for which of `_COUNTED`."""
-    table = np.zeros((256, len(_COUNTED)))
-    for place, (_, members) in enumerate(_CLASSES):
-        table[[ord(member) for member in members], place] = 1.0
-    table[128:, -1] = 1.0
-    return table
-
-
-_TABLE = _class_table()
+_LINES, _STOPS, _QUESTIONS, _BRACKETS, _CODE = map(
+    _COUNTED.index, ("lines", "stops", "question_marks", "brackets", "code_signs")
+)
+_PLACE_OF = {
+    **{ord(member): place for place, (_, members) in enumerate(_CLASSES) for member in members},
+    **dict.fromkeys(range(128, 256), _COUNTED.index("other_bytes")),
+    **dict.fromkeys(map(ord, _BRACES), len(_COUNTED)),
+}
+_PLACES = bytes(_PLACE_OF.get(byte, 0) for byte in range(256))
+_UNCOUNTED = bytes(byte for byte in range(256) if byte not in _PLACE_OF)
 STRUCTURE: tuple[str, ...] = (
     "log_characters",
     "log_words",
@@ -138,10 +143,12 @@ def extract(query: Query) -> Features:
         hashed.append(texts.columns(texts.words(texts.sample(query.whole)), BITS, salt=1))
     who = _identity(query)
     columns = np.concatenate((*hashed, who))
-    values = np.concatenate(
-        (*(np.full(len(part), len(part) ** -0.5 if len(part) else 0.0) for part in hashed), np.ones(len(who)))
-    )
-    return Features(_structure(query, last, of), columns, values, len(columns) - len(who))
+    values, words = np.empty(len(columns)), 0
+    for part in filter(len, hashed):
+        values[words : words + len(part)] = len(part) ** -0.5
+        words += len(part)
+    values[words:] = 1.0
+    return Features(_structure(query, last, of), columns, values, words)
 
 
 def structure(query: Query) -> Floats:
@@ -161,23 +168,17 @@ def rows(features: Sequence[Features], *, words: bool = True) -> Rows:
 def _identity(query: Query) -> Ints:
     """One column each for the tenant, the key, the route and the system prompt, where there is one."""
     system = hashlib.blake2b(query.system.encode("utf-8", "replace"), digest_size=8).hexdigest() if query.system else ""
-    named = (("tenant", query.tenant), ("key", query.key), ("route", query.route), ("system", system))
-    return np.array(
-        [
-            (1 << BITS) + (crc32(f"{field}\0{value}".encode("utf-8", "replace")) >> (32 - IDENTITY_BITS))
-            for field, value in named
-            if value
-        ],
-        dtype=np.int64,
-    )
+    named = zip(_FIELDS, (query.tenant, query.key, query.route, system), strict=True)
+    hashed = [crc32(value.encode("utf-8", "replace"), field) for field, value in named if value]
+    return np.array([_IDENTITIES + (each >> _IDENTITY_SHIFT) for each in hashed], dtype=np.int64)
 
 
 def _structure(query: Query, last: str, of: list[bytes]) -> Floats:
     raw = last.encode("utf-8", "replace")
     counts = _counts(raw)
-    found = dict(zip(_COUNTED, counts.tolist(), strict=True))
+    size = max(len(raw), 1)
     words, distinct = len(of), set(of)
-    sentences = found["stops"] + found["question_marks"] + 1
+    sentences = counts[_STOPS] + counts[_QUESTIONS] + 1
     closing = _last_sentence(last)
     dense = [
         log1p(len(query.last or query.whole)),
@@ -188,60 +189,74 @@ def _structure(query: Query, last: str, of: list[bytes]) -> Floats:
         log1p(query.tools),
         log1p(query.output_tokens or 0),
         float(query.output_tokens is not None),
-        *(float(need in query.needs) for need in _NEEDS),
-        *np.sqrt(counts / max(len(raw), 1)).tolist(),
+        *[float(need in query.needs) for need in _NEEDS],
+        *[sqrt(count / size) for count in counts],
         len(raw) / max(words, 1),
         len(distinct) / max(words, 1),
         log1p(words / sentences),
-        log1p(found["lines"]),
-        log1p(found["question_marks"]),
+        log1p(counts[_LINES]),
+        log1p(counts[_QUESTIONS]),
         *_choices(last),
-        *_numbers(last, sentences),
+        *_numbers(raw, sentences),
         log1p(closing),
         closing / max(len(last), 1),
         float(last.rstrip().endswith("?")),
-        *(sqrt(len(lexicon & distinct)) for lexicon in _LEXICONS.values()),
+        *_in_lexicons(distinct),
     ]
     return np.array(dense)
 
 
-def _counts(raw: bytes) -> Floats:
+def _counts(raw: bytes) -> list[int]:
     """How many of the bytes belong to each of `_COUNTED`."""
-    return np.asarray(np.bincount(np.frombuffer(raw, dtype=np.uint8), minlength=256) @ _TABLE)
+    places = np.frombuffer(raw.translate(_PLACES, _UNCOUNTED), dtype=np.uint8)
+    counts: list[int] = np.bincount(places, minlength=len(_COUNTED) + 1).tolist()
+    braces = counts.pop()
+    counts[_BRACKETS] += braces
+    counts[_CODE] += braces
+    return counts
+
+
+def _in_lexicons(distinct: set[bytes]) -> list[float]:
+    """Square roots of how many different words of each of `_LEXICONS` there are."""
+    counts = sum([_ONES[word] for word in _KNOWN.intersection(distinct)])
+    return [sqrt(count) for count in counts.to_bytes(len(_LEXICONS), "little")]
 
 
 def _last_sentence(last: str) -> int:
     """Characters of the last sentence or line."""
     end = len(last.rstrip()) - 1
-    return max(0, end - max(last.rfind(mark, 0, end) for mark in (". ", "? ", "! ", "\n")))
+    before = last.rfind("\n", 0, end)
+    for mark in (". ", "? ", "! "):
+        before = max(before, last.rfind(mark, before + 1, end))
+    return max(0, end - before)
 
 
 def _choices(last: str) -> tuple[float, float, float, float]:
     """How many lines begin like a choice; their length, how it varies, and the share with a digit."""
-    found = [choice for _, choice in _CHOICE.findall(last)] if "\n" in last else []
+    found = _CHOICE.findall(f"\n{last}") if "\n" in last else []
     if not found:
         return 0.0, 0.0, 0.0, 0.0
     lengths = [len(choice) for choice in found]
     mean = sum(lengths) / len(lengths)
     spread = (max(lengths) - min(lengths)) / (mean + 1)
-    digits = sum(_DIGIT.search(choice) is not None for choice in found) / len(found)
+    digits = len(_FROM_DIGIT.findall("\n".join(found))) / len(found)
     return float(len(found)), log1p(mean), spread, digits
 
 
-def _numbers(last: str, sentences: float) -> tuple[float, float, float, float, float, float, float]:
+def _numbers(raw: bytes, sentences: int) -> tuple[float, float, float, float, float, float, float]:
     """How many numbers, how many different ones, the largest, the sum of logs, the share of decimals, how many in a
     sentence, and how many with a slash before them."""
-    found = _NUMBER.findall(last)
+    found = _NUMBER.findall(b" ".join(raw.translate(_NUMBER_BYTES).split()).decode())
     if not found:
         return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    log_of = {number: log1p(float(number.replace(",", "")[:_LARGEST_DIGITS])) for number in set(found)}
-    logs = [log_of[number] for number in found]
+    numbers = " ".join(found)
+    logs = list(map(log1p, map(float, map(_LEADING_DIGITS, numbers.replace(",", "").split()))))
     return (
         log1p(len(found)),
-        sqrt(len(log_of)),
+        sqrt(len(set(found))),
         max(logs),
         log1p(sum(logs)),
-        sum("." in number for number in found) / len(found),
+        numbers.count(".") / len(found),
         len(found) / sentences,
-        log1p(len(_SLASHED.findall(last))) if "/" in last else 0.0,
+        log1p(len(_SLASHED.findall(raw))) if b"/" in raw else 0.0,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,9 @@ from policies.query import Query
 
 OUTCOMES = ("teacher_only", "student_only")
 """Heads for what one answer scores above the other."""
+
+CALLERS = 128
+"""Whose weights are kept at hand."""
 
 QUANTILES = np.linspace(0.0, 1.0, 101)
 
@@ -58,11 +62,12 @@ class DifficultyModel:
     kind: str = "difficulty"
     after: Literal["request", "sentence", "answer"] = "request"
     version: str = field(init=False, default="")
-    _level: dict[int, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _weights_of: Callable[[tuple[int, ...]], Floats] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "version", self.content().version)
-        self._level.update({column: place for place, column in enumerate(self.levels.tolist())})
+        weights_of = partial(_weights, self.dense, self.levels.tolist(), self.slopes)
+        object.__setattr__(self, "_weights_of", lru_cache(CALLERS)(weights_of))
 
     def score(self, query: Query, answer: StudentAnswer | None = None) -> Score:
         """The expected loss of one request and how unlike the training data it is; `answer` is not looked at.
@@ -105,18 +110,16 @@ class DifficultyModel:
 
     def _logits(self, found: features.Features, dense: Floats) -> Floats:
         bounded = np.minimum(np.maximum(dense, self.low), self.high)
-        logits = self.bias + bounded @ self.dense + found.values @ self.table[found.columns]
-        for column in found.columns[found.words :].tolist():
-            if column in self._level:
-                logits = logits + bounded[: len(found.dense)] @ self.slopes[self._level[column]]
+        weights = self._weights_of(tuple(found.columns[found.words :].tolist()))
+        logits: Floats = self.bias + bounded.dot(weights) + found.values.dot(self.table.take(found.columns, axis=0))
         for head, forest in enumerate(self.forests):
             if forest is not None:
                 logits[head] += forest.logit(dense)
-        return np.asarray(logits)
+        return logits
 
     def _novelty(self, found: features.Features) -> float:
-        of_words = found.columns[: found.words]
-        surprise = float(self.rarity[of_words].mean()) if len(of_words) else float(self.rarities[0])
+        of_each = self.rarity.take(found.columns[: found.words])
+        surprise = float(of_each.sum()) / found.words if found.words else float(self.rarities[0])
         return float(np.interp(surprise, self.rarities, QUANTILES))
 
     def content(self) -> Content:
@@ -147,6 +150,13 @@ class DifficultyModel:
             "encoder": self.encoder,
         }
         return Content(self.kind, tensors, settings, self.report)
+
+
+def _weights(dense: Floats, levels: Sequence[int], slopes: Floats, who: tuple[int, ...]) -> Floats:
+    """The weights, (d, k), of a request with the identity columns `who`: `dense` and the slopes of those with some."""
+    weights = dense.copy()
+    weights[: slopes.shape[1]] += slopes[[levels.index(column) for column in who if column in levels]].sum(axis=0)
+    return weights
 
 
 def from_content(content: Content) -> DifficultyModel:

@@ -7,15 +7,14 @@ pace and a certified floor. The estimator is read from its slot at each decision
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from policies.base import Arm, Controls, Decision, Live, Policy, RequestView
+from policies.base import Arm, Controls, Decision, Live, Policy, RequestView, require_point
 from policies.control.compose import choose
-from policies.control.settings import ControlledConfig
-from policies.learn.trained import FILE, Slot, Slots, Trained
+from policies.control.settings import LearnedConfig
+from policies.learn.trained import Slot, Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Difficulty:
             return self.untrained
         pace_usd, floor = live.pace_usd, live.floor  # of this estimator: another may be promoted while one waits
         query = request.query(live.route)
-        if self.slot.encode is not None and _reads_vectors(trained):
+        if self.slot.encode is not None and trained.encoder:
             query = replace(query, vector=await self.slot.encode(query.encoded))
         score = trained.score(query)
         choice = choose(
@@ -63,17 +62,11 @@ class Difficulty:
         )
 
     def at(self, point: float) -> Policy:
-        if not 0 <= point <= 1:
-            raise ValueError(f"operating point {point:g} is outside [0, 1]")
+        require_point(point)
         return replace(self, threshold=point, config_version=f"{self.config_version}@{point:g}")
 
 
-def _reads_vectors(trained: Trained) -> bool:
-    """Whether it was trained with an encoder, which not every kind can be."""
-    return bool(getattr(trained, "encoder", ""))
-
-
-class DifficultyConfig(ControlledConfig):
+class DifficultyConfig(LearnedConfig):
     """`{kind: difficulty, threshold: 0.2}`; at least one of threshold, pace and floor must decide."""
 
     point: ClassVar[str | None] = "threshold"
@@ -81,10 +74,6 @@ class DifficultyConfig(ControlledConfig):
     threshold: float | None = Field(
         default=None, ge=0, le=1, description="the teacher answers from this expected loss on; route@X overrides it"
     )
-    trained: str | None = Field(
-        default=None, min_length=1, description="name of the trained policy; default: ROUTE:difficulty"
-    )
-    file: Path | None = Field(default=None, description="a trained policy's file, instead of one from the store")
     untrained: Arm = Field(default="teacher", description="who answers while nothing is trained")
 
     @model_validator(mode="after")
@@ -93,15 +82,13 @@ class DifficultyConfig(ControlledConfig):
             raise ValueError("nothing decides: give a threshold, a pace or a floor")
         if self.floor is not None and self.untrained == "student":
             raise ValueError("a floor certifies nothing before something is trained: `untrained` must be teacher")
-        if self.trained and self.file:
-            raise ValueError("give `trained` or `file`, not both")
         return self
 
     def controls(self) -> Controls:
         return Controls(self.threshold, self.pace, self.floor, sticks=True)
 
     def trained_for(self, route: str) -> str:
-        return f"{FILE}difficulty:{self.file}" if self.file else self.trained or f"{route}:difficulty"
+        return self.slot_name(route)
 
     def build(self, route: str, slots: Slots) -> Policy:
         return Difficulty(

@@ -48,8 +48,11 @@ def _top_words(examples: Sequence[Example], model: DifficultyModel) -> dict[str,
         return {"harder": [], "easier": []}
     weights = model.table[columns] @ (np.array([1.0, -1.0, 1.0, -1.0]) if len(model.heads) > 1 else np.ones(1))
     order = np.argsort(-weights, kind="stable")
-    ranked = [names[place].decode("utf-8", "replace") for place in order]
-    return {"harder": ranked[:TOP], "easier": ranked[::-1][:TOP]}
+    ranked = [(names[place].decode("utf-8", "replace"), float(weights[place])) for place in order]
+    return {
+        "harder": [word for word, weight in ranked if weight > 0][:TOP],
+        "easier": [word for word, weight in reversed(ranked) if weight < 0][:TOP],
+    }
 
 
 def _conversations(examples: Sequence[Example]) -> Counter[bytes]:

@@ -14,8 +14,9 @@ from policies.gate.refusals import declines
 from policies.query import Query
 
 NAN = math.nan
-_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
-_STEP = re.compile(r"\n\s*(?:\d{1,2}[.)]|[-*•]|#{1,4} |Step \d)")
+# A student may write blanks without end: no two parts of a pattern may both match a line's end.
+_FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)\n?```", re.DOTALL)
+_STEP = re.compile(r"\n[^\S\n]*(?:\d{1,2}[.)]|[-*•]|#{1,4} |Step \d)")
 _ENDS = frozenset(".!?)]}\"'”’`*")
 _OPEN = re.compile(r"(?:<<[^>]*|[-+*/=(,:]|\b(?:the|a|of|to|and|is|for|so|in))\s*\Z")
 _MARK = 60  # characters in which a cut calculator mark shows
@@ -151,7 +152,7 @@ def _signals(answer: StudentAnswer) -> list[float]:
 
 
 def _unfenced(text: str) -> str:
-    fenced = _FENCE.match(text) if "```" in text[:50] else None
+    fenced = _FENCE.fullmatch(text.strip())
     return fenced[1] if fenced else text
 
 

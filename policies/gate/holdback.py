@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LEAST_CHARACTERS = 16  # of what can be called a sentence: "Sure!" and "1." tell nothing
 MOST_CHARACTERS = 2_000  # a text without a full stop is cut here
-_END = re.compile(r"[.!?…]+[\"')\]»”’]*(?=\s)|[。！？]|\n")
+_END = re.compile(r"(?<![.!?…])[.!?…]+[\"')\]»”’]*(?=\s)|[。！？]|\n")
 _NO_END = re.compile(r"(?:\b\w|\b(?:mr|mrs|ms|dr|prof|st|vs|fig|eq|approx|ca|bzw|usw|inc|ltd|z\.b)|^\s*\d+)\.\Z", re.I)
 
 

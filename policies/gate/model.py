@@ -52,6 +52,7 @@ class GateModel:
     report: Mapping[str, Any] = field(default_factory=dict)
     calibration_set: CalibrationSet | None = None
     kind: str = "cascade"
+    encoder: Literal[""] = ""
     version: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -63,7 +64,7 @@ class GateModel:
             raise ValueError("a gate judges the student's answer: there is none")
         found = features.extract(query, looked_at(answer, self.after))
         scaled = self.scaling(found.dense[None, :])
-        words = found.values @ self.table[found.columns]
+        words = found.values @ self.table.take(found.columns, axis=0)
         trees = np.array([forest.logit(found.dense) for forest in self.forests])
         loss = self._losses(self._chances(scaled, words, trees))
         return Score(float(loss[0]), float(self._novelty(scaled)[0]))

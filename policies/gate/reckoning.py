@@ -171,13 +171,12 @@ def _origins(given: set[float], asked: set[float], found: Sequence[Equation], sa
     used: set[float] = set()
     for equation in found:
         for operand in equation.operands:
-            known = operand
-            used.add(known)
-            if known in given:
+            used.add(operand)
+            if operand in given:
                 from_request += 1
-            elif known in results:
+            elif operand in results:
                 from_results += 1
-            elif known in _UNITS:
+            elif operand in _UNITS:
                 units += 1
             else:
                 unexplained += 1

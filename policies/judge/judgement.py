@@ -17,6 +17,7 @@ from policies.bounds import Floats, Interval
 from policies.judge.metrics import Ranking, Undefined, defined, interval, places_within, resamples
 from policies.judge.rows import Row, TableError
 from policies.learn.calibrate import auc
+from policies.learn.folds import numbered
 
 RANDOM, ORACLE = "random", "oracle"
 GRID = np.linspace(0, 1, 101)
@@ -112,7 +113,7 @@ class _Table:
         self.harm = np.clip(self.teacher - self.student, 0, None)
         self.ones = np.ones(len(rows))
         self.datasets = [row.dataset for row in rows]
-        self.groups = np.unique([row.group for row in rows], return_inverse=True)[1]
+        self.groups = numbered([row.group for row in rows])
         costs = _costs(rows, prices)
         self.teacher_usd = costs[0] if costs is not None else None
         self.student_usd = costs[1] if costs is not None else None

@@ -54,10 +54,6 @@ class Curve:
         """Average performance gap recovered; 0.5 for a random order. Raises Undefined without a gap."""
         return (self.auc - self.student) / self._gap()
 
-    def pgr(self, shares: Floats) -> Floats:
-        """Performance gap recovered at each share. Raises Undefined without a gap."""
-        return (self.at(shares) - self.student) / self._gap()
-
     def at(self, shares: Floats) -> Floats:
         """The mean score at each share."""
         return np.interp(shares, self.shares, self.scores)
@@ -153,10 +149,10 @@ def resamples(
 
 def interval(drawn: Floats, confidence: float = 0.95) -> Interval | None:
     """The percentile interval of resampled values, shape (draws,); None where a twentieth or more are undefined."""
-    defined = drawn[np.isfinite(drawn)]
-    if len(defined) <= 0.95 * len(drawn):
+    found = drawn[np.isfinite(drawn)]
+    if len(found) <= 0.95 * len(drawn):
         return None
-    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
 
 

@@ -13,7 +13,8 @@ class Example:
     """`teacher` and `student`: scores of their answers in [0, 1]; both None where only the `harm` is known.
 
     `harm` in [0, 1]: what is lost where the student answers instead of the teacher. `weight`: 1/P(being looked at).
-    `group`: the conversation; no group may stand on both sides of a split. `answer`: the student's, for gates.
+    `group`: the conversation; no group may stand on both sides of a split. `time`: Unix seconds, 0 where unknown.
+    `answer`: the student's, for gates.
     """
 
     id: str

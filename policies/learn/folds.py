@@ -7,9 +7,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from random import Random
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from policies.learn.rows import Ints
 
 
 def assign(groups: Sequence[str], strata: Sequence[Hashable], count: int, seed: int = 0) -> Ints:

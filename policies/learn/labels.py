@@ -11,7 +11,7 @@ from policies.bounds import kish
 from policies.learn import folds
 from policies.learn.artifact import CalibrationSet
 from policies.learn.example import Example
-from policies.learn.rows import Floats
+from policies.learn.rows import Floats, Ints
 
 MIN_EXAMPLES = 30
 MIN_OF_A_CLASS = 8
@@ -27,7 +27,7 @@ class TooFewLabels(ValueError):
 class Labels:
     """Of n examples. `harm`, `weight`: (n,). `scores`: the teacher's and the student's, (n, 2), where all are known.
 
-    `until`: the time of the latest example, 0 where no times are known.
+    `until`: the time of the latest example in Unix seconds, 0 where no times are known.
     """
 
     harm: Floats
@@ -58,7 +58,7 @@ class Labels:
         """What there is to predict, and the targets, shape (n, heads)."""
         return (("harm",), self.harm[:, None]) if self.scores is None else (("teacher", "student"), self.scores)
 
-    def fold(self, seed: int) -> folds.Ints:
+    def fold(self, seed: int) -> Ints:
         """The fold of each example; every fold has its share of each outcome."""
         strata = list(map(tuple, (self.heads[1] > 0.5).tolist()))
         return folds.assign(self.groups, strata, FOLDS, seed)

@@ -44,7 +44,7 @@ class Sparse:
 
     def dot(self, table: NDArray[np.floating]) -> Floats:
         """Each row times `table` of shape (width,) or (width, k); shape (n,) or (n, k)."""
-        gathered = table[self.indices].astype(np.float64)
+        gathered = table.take(self.indices, axis=0).astype(np.float64)
         values = self.values if gathered.ndim == 1 else self.values[:, None]
         sums = np.concatenate((np.zeros((1, *gathered.shape[1:])), np.cumsum(gathered * values, axis=0)))
         return np.asarray(sums[self.starts[1:]] - sums[self.starts[:-1]])

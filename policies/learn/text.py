@@ -7,6 +7,7 @@ number counts by its length. Different n-grams may share a column (Weinberger et
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -17,9 +18,8 @@ Columns = NDArray[np.int64]
 LONGEST = 3000  # characters that are looked at: a longer text is sampled
 PIECES = 5
 _FIRST = np.ones(1, dtype=np.bool_)
-_MIX = np.uint32(0x9E3779B1)
 _WORD_BYTES = bytes(
-    ord("0") if chr(byte).isdigit() and byte < 128 else byte if byte >= 128 or chr(byte).isalnum() else 32
+    byte if byte >= 128 else ord("0") if chr(byte).isdigit() else ord(chr(byte).lower()) if chr(byte).isalpha() else 32
     for byte in range(256)
 )
 _ALONE = r"\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -38,8 +38,17 @@ def sample(text: str, longest: int = LONGEST) -> str:
 def words(text: str) -> list[bytes]:
     """The words of a text (already sampled), in order."""
     if not text.isascii():
-        text = " ".join(_PIECE.findall(text))
-    return text.lower().encode("utf-8", "replace").translate(_WORD_BYTES).split()
+        text = " ".join(_PIECE.findall(text)).lower()
+    return text.encode("utf-8", "replace").translate(_WORD_BYTES).split()
+
+
+@lru_cache(maxsize=64)
+def _constant(number: int) -> NDArray[np.uint32]:
+    """An operand that numpy need not convert at each use."""
+    return np.array(number, dtype=np.uint32)
+
+
+_MIX = _constant(0x9E3779B1)
 
 
 def columns(of: list[bytes], bits: int, salt: int = 0) -> Columns:
@@ -51,7 +60,8 @@ def columns(of: list[bytes], bits: int, salt: int = 0) -> Columns:
         return np.zeros(0, dtype=np.int64)
     ones = np.fromiter(map(crc32, of), dtype=np.uint32, count=len(of))
     twos = (ones[:-1] * _MIX) ^ ones[1:]
-    mixed = (np.concatenate((ones, twos)) ^ np.uint32(crc32(b"%d" % salt))) * _MIX
-    ordered = np.sort(mixed >> np.uint32(32 - bits))
+    mixed = (np.concatenate((ones, twos)) ^ _constant(crc32(b"%d" % salt))) * _MIX
+    ordered = mixed >> _constant(32 - bits)
+    ordered.sort()
     distinct = np.concatenate((_FIRST, ordered[1:] != ordered[:-1]))
     return np.asarray(ordered[distinct], dtype=np.int64)

@@ -40,6 +40,10 @@ class Trained(Protocol):
         """A digest of all its parameters."""
 
     @property
+    def encoder(self) -> str:
+        """The encoder whose vectors it reads, by its name; '' where it reads none."""
+
+    @property
     def report(self) -> Mapping[str, Any]:
         """The training report: data, settings tried, held-out figures, reliability; JSON values only."""
 

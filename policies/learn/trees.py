@@ -6,7 +6,7 @@ A gateway that only serves needs neither LightGBM nor libgomp. The evaluator giv
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,10 @@ class Forest:
     nan_right: NDArray[np.bool_]
     value: Floats
     depth: int
+    _lefts: Ints = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_lefts", np.arange(0, self.children.size, 2))
 
     def logits(self, dense: Floats) -> Floats:
         """The sum of all trees' leaves for each row of `dense`, (n, d) to (n,), added in the order of the trees."""
@@ -58,18 +62,13 @@ class Forest:
         """The same for one row, shape (d,): all splits are decided at once, then only the paths are followed."""
         if not len(self.roots):
             return 0.0
-        values = row[self.column]
-        right = values > self.limit
-        if np.isnan(row).any():
-            right |= np.isnan(values) & self.nan_right
-        following = self.children[self._pairs() + right]
+        values = row.take(self.column)
+        right = (values > self.limit) | (np.isnan(values) & self.nan_right)
+        following = self.children.take(self._lefts + right)
         node = self.roots
         for _ in range(self.depth):
             node = following[node]
         return float(np.add.accumulate(self.value[node])[-1])
-
-    def _pairs(self) -> Ints:
-        return np.arange(0, len(self.children), 2)
 
     def _chunk(self, dense: Floats) -> Floats:
         node = np.repeat(self.roots[None, :], len(dense), axis=0)
@@ -100,12 +99,12 @@ class Forest:
 
     def tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
         """As tensors of a file, their names beginning with `prefix`."""
-        return {f"{prefix}{each.name}": np.asarray(getattr(self, each.name)) for each in fields(self)}
+        return {f"{prefix}{each.name}": np.asarray(getattr(self, each.name)) for each in fields(self) if each.init}
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]], prefix: str) -> Forest:
         """From a file's tensors. KeyError where one is missing, ValueError where they are no trees."""
-        parts: dict[str, Any] = {each.name: tensors[f"{prefix}{each.name}"] for each in fields(cls)}
+        parts: dict[str, Any] = {each.name: tensors[f"{prefix}{each.name}"] for each in fields(cls) if each.init}
         forest = cls(**(parts | {"depth": int(parts["depth"].item())}))
         forest._check(prefix)
         return forest

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from policies.bounds import Floats
+from policies.learn.folds import numbered
 from policies.replay.estimate import Means, Population, doubly_robust, snips
 from policies.replay.interval import Figure, difference, money, share
 from policies.replay.log import Logged, Outcome
@@ -83,7 +83,7 @@ def compare(
         raise ValueError("a replay needs at least one request")
     columns = _columns(logged, candidate)
     weights = np.array([1 / each.probability for each in requests])
-    clusters = conversations_of(requests)
+    clusters = numbered([each.conversation for each in requests])
     plain = snips(columns, weights, clusters)
     sharp = doubly_robust(columns, weights, clusters, population) if population is not None else None
     return Replay(
@@ -92,12 +92,6 @@ def compare(
         plain.draws,
         plain.clusters,
     )
-
-
-def conversations_of(requests: Sequence[Logged]) -> NDArray[np.int64]:
-    """The number of each request's conversation."""
-    _, numbers = np.unique([each.conversation for each in requests], return_inverse=True)
-    return np.asarray(numbers, dtype=np.int64)
 
 
 def _columns(logged: Sequence[Outcome], candidate: Sequence[Outcome]) -> Floats:
@@ -175,7 +169,8 @@ class _Told:
         value, largest = float(self._means.values[column]), float(values.max()) or 1.0
         if 0 < largest == values.min() < 1:  # the same chance for every request: nothing of it was sampled
             return Figure(largest, largest, largest)
-        return share(value, self._variance(column), self._means.effective, self._delta, largest)
+        draws = self._means.effective if self.varies(column) else self._means.independent
+        return share(value, self._variance(column), draws, self._delta, largest)
 
     def varies(self, column: int) -> bool:
         """Whether the draws differ in it."""
@@ -183,7 +178,7 @@ class _Told:
 
     def money(self, column: int) -> Figure:
         value, skewness = float(self._means.values[column]), float(self._skewness[column])
-        return money(value, self._variance(column), skewness, self._means.freedom, self._delta)
+        return money(value, self._variance(column), skewness, self._means.independent - 1, self._delta)
 
     def apart(self, more: int, less: int) -> Figure:
         values = self._columns[:, more] - self._columns[:, less]

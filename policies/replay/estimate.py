@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.bounds import Floats, kish
+from policies.learn.rows import Ints
 from policies.replay.regression import cross_fitted
 
-Integers = NDArray[np.int64]
 FOLDS = 5
 BLOCKS = 50
 
@@ -43,9 +43,9 @@ class Means:
     clusters: int
 
     @property
-    def freedom(self) -> float:
-        """About how many independent draws the errors were learned from, less one."""
-        return min(self.effective, self.clusters) - 1
+    def independent(self) -> float:
+        """How many draws are independent of each other, whatever those of a cluster have in common."""
+        return min(self.effective, self.clusters)
 
     def covariance(self) -> Floats:
         """Of the values, (k, k): the sandwich over clusters, with a factor for few of them; 1 for single draws."""
@@ -69,12 +69,12 @@ class Population:
     """
 
     features: Floats
-    clusters: Integers
-    draws: Integers
-    drawn: Integers
+    clusters: Ints
+    draws: Ints
+    drawn: Ints
 
 
-def time_blocks(count: int) -> Integers:
+def time_blocks(count: int) -> Ints:
     """The cluster of each of `count` requests in the order of time, where nobody knows conversations.
 
     Turns of one conversation are near each other in time, so that most of them share a block; there are at most
@@ -83,12 +83,12 @@ def time_blocks(count: int) -> Integers:
     return np.arange(count, dtype=np.int64) * min(BLOCKS, count) // max(count, 1)
 
 
-def snips(outcomes: Floats, weights: Floats, clusters: Integers) -> Means:
+def snips(outcomes: Floats, weights: Floats, clusters: Ints) -> Means:
     """The self-normalised means of `outcomes` (n, k). Raises ValueError without a positive weight."""
     return _augmented(outcomes, np.zeros_like(outcomes), weights, clusters, np.zeros((0, outcomes.shape[1])), None)
 
 
-def doubly_robust(outcomes: Floats, weights: Floats, clusters: Integers, population: Population) -> Means:
+def doubly_robust(outcomes: Floats, weights: Floats, clusters: Ints, population: Population) -> Means:
     """The doubly robust means of `outcomes` (n, k) over the population. Raises ValueError without a positive weight."""
     outcomes, weights, clusters = outcomes[population.draws], weights[population.draws], clusters[population.draws]
     folds = clusters % FOLDS
@@ -103,7 +103,7 @@ def randomised(
     teacher: NDArray[np.bool_],
     candidate: Floats,
     weights: Floats,
-    clusters: Integers,
+    clusters: Ints,
     features: Floats,
 ) -> Means:
     """Doubly robust means of `outcomes` (n, k) of which each request shows those of one arm only.
@@ -125,9 +125,9 @@ def _augmented(
     outcomes: Floats,
     predicted: Floats,
     weights: Floats,
-    clusters: Integers,
+    clusters: Ints,
     everyone: Floats,
-    places: Integers | None,
+    places: Ints | None,
 ) -> Means:
     """`predicted`: of the draws; `everyone`: of the population, in the clusters `places`."""
     total = float(weights.sum())
@@ -144,7 +144,7 @@ def _augmented(
     return Means(base + correction, _by_cluster(parts, np.concatenate([clusters, places])), kish(weights), *count)
 
 
-def _by_cluster(parts: Floats, clusters: Integers) -> Floats:
+def _by_cluster(parts: Floats, clusters: Ints) -> Floats:
     _, index = np.unique(clusters, return_inverse=True)
     sums = np.zeros((int(index.max()) + 1, parts.shape[1]))
     np.add.at(sums, index, parts)

@@ -87,9 +87,11 @@ def certified_share(
     """The largest student share of a random split whose loss is at most `max_loss` with confidence 1 - `delta`.
 
     A share x loses x times what the student alone would. None where hardly anything is certified; raises ValueError as
-    `certified_threshold`.
+    `certified_threshold`, and where the teacher's answers lose something, which no share takes away.
     """
     _check(max_loss, delta)
+    if any(each.teacher.loss for each in choosable):
+        raise ValueError("a share is certified only where the teacher loses nothing")
     chosen, probabilities = _one_of_each(requests)
     losses = np.array([choosable[place].split(1.0).loss for place in chosen])
     if not certifies(np.zeros_like(losses), probabilities, max_loss, delta):

@@ -2,10 +2,11 @@
 
 Shares (a loss is one): Korn and Graubard (1998, Survey Methodology 24(2)): the exact binomial interval of Clopper and
 Pearson on the number of draws that the clustered variance says they are worth, at most Kish's; counts are rounded
-outwards. With few losses, or none, where a normal interval collapses, it stays honest. Differences of shares: what is
-more and what is less, each with its interval, put together by their covariance (MOVER: Zou and Donner 2008, Statistics
-in Medicine 27(10)). Money, which has no bound: Student's t on the linearised error, with the skewness that costs have
-taken out (Hall 1992, JRSS-B 54(1)).
+outwards. With few losses, or none, where a normal interval collapses, it stays honest. Where all draws say the same,
+their variance does not tell how alike those of a cluster are: then their number must be that of the clusters.
+Differences of shares: what is more and what is less, each with its interval, put together by their covariance (MOVER:
+Zou and Donner 2008, Statistics in Medicine 27(10)). Money, which has no bound: Student's t on the linearised error,
+with the skewness that costs have taken out (Hall 1992, JRSS-B 54(1)).
 """
 
 from __future__ import annotations

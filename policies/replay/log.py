@@ -29,8 +29,8 @@ class Outcome:
 class Logged:
     """One audited request. `probability`: of being looked at; `harm`: 1 where the student's answer is harmful, else 0.
 
-    `conversation`: its requests are alike, and count as one draw in every interval. `student_failed`: it has no answer.
-    `rescued`: the teacher answers where the student fails.
+    `time`: Unix seconds. `conversation`: its requests are alike, and count as one draw in every interval.
+    `student_failed`: it has no answer. `rescued`: the teacher answers where the student fails.
     """
 
     id: str
@@ -60,7 +60,8 @@ class Logged:
 class Decided:
     """One decision of the log, and what its request cost. `arm`: the one that was chosen, whoever answered.
 
-    `teacher_probability`: of the log; `candidate`: that of the other policy, None where the row does not tell.
+    `time`: Unix seconds. `teacher_probability`: of the log; `candidate`: that of the other policy, None where the row
+    does not tell.
     """
 
     time: float

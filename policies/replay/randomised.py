@@ -78,4 +78,4 @@ def _ratio(wanted: Floats, drawn: Floats) -> Floats:
 
 def _figure(means: Means, delta: float) -> Figure:
     value, variance, skewness = means.values[0], means.covariance()[0, 0], means.skewness()[0]
-    return money(float(value), float(variance), float(skewness), means.freedom, delta)
+    return money(float(value), float(variance), float(skewness), means.independent - 1, delta)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from policies.bounds import Floats
+from policies.learn.rows import Ints
 
 _FLAT = 1e-12
 
 
 def cross_fitted(
-    features: Floats, outcomes: Floats, weights: Floats, folds: NDArray[np.int64], others: Floats
+    features: Floats, outcomes: Floats, weights: Floats, folds: Ints, others: Floats
 ) -> tuple[Floats, Floats]:
     """Weighted ridge regressions of `outcomes` (n, k) on `features` (n, d), one without each fold.
 

@@ -75,9 +75,9 @@ class Generate:
             if admission:
                 admission.settle(answer_tokens(trace))
             self._gateway.auditor.sampler.after(trace)
-            feed.answered(trace)
             self._gateway.recorder.finished(trace)
             self._gateway.auditor.submit(trace)
+            feed.answered(trace)
 
     async def _understand(self, client: Client, runtime: Runtime, caller: Caller) -> Trace:
         server = runtime.config.server

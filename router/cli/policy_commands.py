@@ -22,6 +22,8 @@ OptionalConfig = Annotated[
 LogSources = Annotated[
     list[str], typer.Option("--from", help="redis, an archive, or a file of pairs or of decision rows; repeatable.")
 ]
+LogRoute = Annotated[str, typer.Option("--route", help="The route whose policy is looked at.")]
+LogSince = Annotated[str, typer.Option("--since", help="24h, 7d, 4w back, or a date; of Redis and archives.")]
 ReplayTrained = Annotated[
     str | None, typer.Option("--trained", help="NAME@NUMBER or a file, instead of the trained policy in force.")
 ]
@@ -134,14 +136,10 @@ def score(
     Exit status 3 where there are too few labels to learn from.
     """
     from policies.judge.wide import Pair
-    from router.cli.policy_judge import JudgeError, Tables, run_score
+    from router.cli.policy_judge import Tables, run_score
 
-    try:
-        told = run_score(Tables(form, Pair(teacher, student)), policy, train, data, scores_out, seed)
-    except JudgeError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(error.status) from None
-    typer.echo(told, err=True)
+    with _judged():
+        typer.echo(run_score(Tables(form, Pair(teacher, student)), policy, train, data, scores_out, seed), err=True)
 
 
 @policy.command()
@@ -167,9 +165,9 @@ def evaluate(
     """
     from policies.judge.evaluate import Plan
     from policies.judge.wide import Pair
-    from router.cli.policy_judge import JudgeError, Tables, prices, run_evaluate
+    from router.cli.policy_judge import Tables, prices, run_evaluate
 
-    try:
+    with _judged():
         told = run_evaluate(
             Tables(form, Pair(teacher, student)),
             data,
@@ -179,9 +177,6 @@ def evaluate(
             plot,
             as_json=json,
         )
-    except JudgeError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(error.status) from None
     typer.echo(told)
 
 
@@ -189,8 +184,8 @@ def evaluate(
 def replay(
     config: ConfigPath,
     sources: LogSources,
-    route: Annotated[str, typer.Option(help="The route whose policy is replayed.")] = "auto",
-    since: Annotated[str, typer.Option(help="24h, 7d, 4w back, or a date; of Redis and archives.")] = "7d",
+    route: LogRoute = "auto",
+    since: LogSince = "7d",
     trained: ReplayTrained = None,
     confidence: Confidence = 0.95,
     json: Json = False,
@@ -199,27 +194,18 @@ def replay(
 
     Exit status 3 where the log says nothing of the candidate.
     """
-    from router.cli.policy_replay import NoSupport, run_replay
+    from router.cli.policy_replay import Asked, NoSupport, run_replay
 
     with _told(config, NoSupport):
-        told = run_replay(
-            config,
-            sources=sources,
-            route=route,
-            since=since,
-            trained=trained,
-            confidence=confidence,
-            as_json=json,
-        )
-    typer.echo(told)
+        typer.echo(run_replay(Asked(config, sources, route, since, trained, confidence, json)))
 
 
 @policy.command()
 def tune(
     config: ConfigPath,
     sources: LogSources,
-    route: Annotated[str, typer.Option(help="The route whose policy is tuned.")] = "auto",
-    since: Annotated[str, typer.Option(help="24h, 7d, 4w back, or a date; of Redis and archives.")] = "7d",
+    route: LogRoute = "auto",
+    since: LogSince = "7d",
     trained: ReplayTrained = None,
     max_loss: Annotated[
         float | None, typer.Option(min=0.0001, max=0.9999, help="Acceptable loss, a share of requests.")
@@ -231,20 +217,10 @@ def tune(
 
     Exit status 3 where the log says nothing of the candidate.
     """
-    from router.cli.policy_replay import NoSupport, run_tune
+    from router.cli.policy_replay import Asked, NoSupport, run_tune
 
     with _told(config, NoSupport):
-        told = run_tune(
-            config,
-            sources=sources,
-            route=route,
-            since=since,
-            trained=trained,
-            max_loss=max_loss,
-            confidence=confidence,
-            as_json=json,
-        )
-    typer.echo(told)
+        typer.echo(run_tune(Asked(config, sources, route, since, trained, confidence, json), max_loss))
 
 
 @contextmanager
@@ -262,3 +238,15 @@ def _told(config: Path | None, *refusals: type[Exception]) -> Iterator[None]:
             raise bad_config(config, error) from None
         typer.echo(str(error), err=True)
         raise typer.Exit(BAD_CONFIG) from None
+
+
+@contextmanager
+def _judged() -> Iterator[None]:
+    """What is wrong with a table or a training ends with its message and the status that it names."""
+    from router.cli.policy_judge import JudgeError
+
+    try:
+        yield
+    except JudgeError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.status) from None

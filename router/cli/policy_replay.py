@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
@@ -21,64 +22,57 @@ from router.trained.examples import served_on
 from router.trained.files import path_of, read_trained
 from router.trained.store import Stored, TrainedStore
 
-__all__ = ["NoSupport", "run_replay", "run_tune"]
+__all__ = ["Asked", "NoSupport", "run_replay", "run_tune"]
 
 USUAL_MAX_LOSS = 0.05
 ANY_POINT = 0.5
 
 
-def run_replay(
-    config_path: Path,
-    *,
-    sources: Sequence[str],
-    route: str = "auto",
-    since: str = "7d",
-    trained: str | None = None,
-    confidence: float = 0.95,
-    as_json: bool = False,
-) -> str:
-    """The policy of `route` in the candidate's configuration, next to the logged one, as text or JSON.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whose policy, on what. `sources`: `redis`, archives, files of pairs or of rows; `since`: of the first two.
 
-    `sources`: `redis`, archives, files of pairs or of decision rows. `since`: of Redis and archives. `trained`:
-    NAME@NUMBER or a file, instead of the trained policy in force. Raises ConfigError, and NoSupport (exit status 3)
-    where the log says nothing of the candidate.
+    `trained`: NAME@NUMBER or a file, instead of the trained policy in force.
     """
-    settings, prepared = _prepare(config_path, sources, route, since, trained, tuned=False)
-    replayed = replay(prepared, settings.config.retention.min_pairs, 1 - confidence)
-    tell = show.replay_json if as_json else show.replay_text
-    return tell(prepared, replayed, confidence)
+
+    config_path: Path
+    sources: Sequence[str]
+    route: str
+    since: str
+    trained: str | None
+    confidence: float
+    as_json: bool
 
 
-def run_tune(
-    config_path: Path,
-    *,
-    sources: Sequence[str],
-    route: str = "auto",
-    since: str = "7d",
-    trained: str | None = None,
-    max_loss: float | None = None,
-    confidence: float = 0.95,
-    as_json: bool = False,
-) -> str:
+def run_replay(asked: Asked) -> str:
+    """The policy of the route in the candidate's configuration, next to the logged one, as text or JSON.
+
+    Raises ConfigError, and NoSupport (exit status 3) where the log says nothing of the candidate.
+    """
+    settings, prepared = _prepare(asked, tuned=False)
+    replayed = replay(prepared, settings.config.retention.min_pairs, 1 - asked.confidence)
+    tell = show.replay_json if asked.as_json else show.replay_text
+    return tell(prepared, replayed, asked.confidence)
+
+
+def run_tune(asked: Asked, max_loss: float | None) -> str:
     """The operating points of the route's policy, and the YAML of the one certified for `max_loss` (default: 5%).
 
-    Other arguments and errors as for `run_replay`.
+    Errors as of `run_replay`.
     """
-    settings, prepared = _prepare(config_path, sources, route, since, trained, tuned=True)
+    settings, prepared = _prepare(asked, tuned=True)
     require_audited(prepared, settings.config.retention.min_pairs)
     wanted = max_loss or USUAL_MAX_LOSS
-    config = settings.config.routes[route]
-    tuned = tune(prepared, config.policy, sorted({*LEVELS, wanted}), 1 - confidence)
+    config = settings.config.routes[asked.route]
+    tuned = tune(prepared, config.policy, sorted({*LEVELS, wanted}), 1 - asked.confidence)
     proposed = _proposed(tuned.certified, wanted)
-    if as_json:
-        return show.tune_json(prepared, tuned, proposed, confidence)
-    return show.tune_text(prepared, tuned, config, proposed, confidence)
+    if asked.as_json:
+        return show.tune_json(prepared, tuned, proposed, asked.confidence)
+    return show.tune_text(prepared, tuned, config, proposed, asked.confidence)
 
 
-def _prepare(
-    config_path: Path, sources: Sequence[str], route: str, since: str, trained: str | None, *, tuned: bool
-) -> tuple[Settings, Prepared]:
-    settings = load(config_path, upstream_keys=False)
+def _prepare(asked: Asked, *, tuned: bool) -> tuple[Settings, Prepared]:
+    settings, route, trained = load(asked.config_path, upstream_keys=False), asked.route, asked.trained
     if route not in settings.config.routes:
         raise ConfigError(f"unknown route '{route}'; known: {', '.join(settings.config.routes) or 'none'}")
     config = settings.config.routes[route].policy
@@ -94,7 +88,7 @@ def _prepare(
     policy, controls = config.build(route, slots), config.controls()
     if tuned and controls.threshold is None and (controls.pace or controls.floor):
         policy = policy.at(ANY_POINT)  # pace and floor stand still, and something must decide
-    log = read_log(settings, sources, served_on(settings, route), since)
+    log = read_log(settings, asked.sources, served_on(settings, route), asked.since)
     return settings, prepare(settings, route, policy, log, until)
 
 

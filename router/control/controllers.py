@@ -30,7 +30,6 @@ from router.control.published import Published
 log = logging.getLogger("distill_router.control")
 
 FORMAT: Final = 2
-MOST_LOSS: Final = 2.0  # stands for every threshold above 1, where the student serves everything
 WORKER_KEPT_S: Final = 3600.0  # a worker that was not heard of for so long is forgotten
 VERSIONS_KEPT: Final = 3  # floors of versions that were in use before: one that comes back goes on where it was
 KEPT_S: Final = 86_400.0  # what is not in use, or in the configuration of another gateway, is kept for so long
@@ -183,13 +182,10 @@ class Controllers:
         if state.get("format") != FORMAT:
             raise ValueError(f"a state of format {state.get('format')!r}; this version reads {FORMAT}")
         controllers = cls()
-        controllers.lost = state["lost"]
-        controllers._workers = {worker: (number, at) for worker, (number, at) in state["workers"].items()}
-        for route, versions in state["floors"].items():
-            live = plan.routes.get(route)
-            controllers._load_floors(route, live.floor_settings if live else None, versions)
-        for name, (used_s, target_usd, pace) in state["paces"].items():
-            controllers._load_pace(name, used_s, target_usd, pace)
+        try:
+            controllers._load(plan, state)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the state of the controllers is damaged: {error!r}") from None
         return controllers
 
     @classmethod
@@ -264,8 +260,16 @@ class Controllers:
         if known is None:
             return Published(now_s, version, budget=budget, pace_usd=pace_usd)
         status = known.floor.status()
-        threshold = min(MOST_LOSS, status.threshold)
-        return Published(now_s, version, threshold, status.audit_rate, status, budget, pace_usd)
+        return Published(now_s, version, status.threshold, status.audit_rate, status, budget, pace_usd)
+
+    def _load(self, plan: Plan, state: Mapping[str, Any]) -> None:
+        self.lost = state["lost"]
+        self._workers = {worker: (number, at) for worker, (number, at) in state["workers"].items()}
+        for route, versions in state["floors"].items():
+            live = plan.routes.get(route)
+            self._load_floors(route, live.floor_settings if live else None, versions)
+        for name, (used_s, target_usd, pace) in state["paces"].items():
+            self._load_pace(name, used_s, target_usd, pace)
 
     def _load_floors(self, route: str, settings: FloorSettings | None, versions: Mapping[str, Any]) -> None:
         """`settings`: None where the route is not in the plan; its floors keep those that they had."""

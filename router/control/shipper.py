@@ -45,8 +45,8 @@ class Shipper:
         counts = [(board.route, tally) for board in self._boards.all() for tally in board.take()]
         if not counts:
             return
-        self._number += 1
         if len(self._waiting) >= MOST_WAITING:  # the older ones are of a time when floors were followed
             self._series.dropped.inc()
             return
+        self._number += 1
         self._waiting.append(shipped(self._worker, self._number, counts))

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from router.errors import ConfigError
-
-PRIVATE = 0o600  # prompts and answers
+from router.replace_file import PRIVATE, replace_file
 
 
 def manifest_path(out: Path) -> Path:
@@ -70,9 +69,7 @@ def registered(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
 
 def replace(path: Path, content: dict[str, Any]) -> None:
     try:
-        with _beside(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            temporary.replace(path)
+        replace_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
 

@@ -56,7 +56,7 @@ def _part(size: int, now: float) -> Window:
 
 
 def _calendar(window: str, zone: ZoneInfo, now: float) -> tuple[int, int]:
-    local = datetime.fromtimestamp(now, zone)
+    local = datetime.fromtimestamp(int(now), zone)  # windows begin at whole seconds; rounding would reach the next one
     if window == "hour":
         offset = local.utcoffset() or timedelta()
         shift = int(offset.total_seconds())

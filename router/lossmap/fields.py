@@ -18,8 +18,6 @@ MAX_DEPTH = 20
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
 _FENCED = re.compile(r"\A```(?:json)?[ \t]*\n(.*)\n[ \t]*```\Z", re.DOTALL | re.IGNORECASE)
 
-Leaves = dict[str, Any]
-
 
 def fields(answer: ArmAnswer) -> dict[str, list[Any]]:
     """Path -> its values in order, of a JSON object or array or of tool calls; empty for any other answer."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from router.lossmap.examples import readable
 from router.lossmap.lines import lines
 from router.lossmap.lossmap import LossMap
 from router.lossmap.title import title
+from router.replace_file import replace_file
 
 BAR_PX = 320
 MARK = "<!-- A loss map by distill-router: the next one may replace this file. -->"
@@ -28,13 +27,7 @@ def write_html(found: LossMap, path: Path) -> None:
     """
     require_ours(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)  # mode 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(as_html(found))
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        replace_file(path, as_html(found).encode())
     except OSError as error:
         raise ConfigError(f"--html {path}: {error.strerror or error}") from error
 

@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from policies.base import Policy
 from router.ledger.pricing import NANO_PER_USD
 
 PREFIX = "distill_router_"
@@ -93,6 +94,21 @@ class RouteInfo(Collector):
         yield family
 
 
+class PolicyInfo(Collector):
+    """`policy_info`: which version of which policy decides on a route; as of `RouteInfo`."""
+
+    def __init__(self) -> None:
+        self.policies: Mapping[str, Policy] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            PREFIX + "policy_info", "The policy of a route; always 1.", labels=("route", "policy", "version")
+        )
+        for route, policy in self.policies.items():
+            family.add_metric((route, policy.kind, policy.version), 1)
+        yield family
+
+
 class Metrics:
     """Registers the series in a registry of its own, so that two gateways in one process do not collide."""
 
@@ -149,8 +165,9 @@ class Metrics:
         # Not a live gauge: what a worker that has ended counted stays in the sums.
         self.start_time = self._gauge("start_time_seconds", "When the first worker started (Unix time).", (), "min")
         self.start_time.set(time.time())  # at once: the least of all workers is shown, and unset is 0
-        self._route_info = RouteInfo()
-        self.registry.register(self._route_info)
+        self._route_info, self._policy_info = RouteInfo(), PolicyInfo()
+        for info in (self._route_info, self._policy_info):
+            self.registry.register(info)
         self._start_at_zero()
 
     def _ledger_series(self) -> None:
@@ -249,12 +266,13 @@ class Metrics:
         models: Iterable[str],
         routes: Mapping[str, tuple[str, str]],
         budgets: Mapping[str, Iterable[str]] = MappingProxyType({}),
+        policies: Mapping[str, Policy] = MappingProxyType({}),
     ) -> None:
-        """What is in effect from now on: models, routes with their teacher and student, budgets with their actions.
+        """What is in effect from now on: models, routes with teacher and student, budgets with their actions, policies.
 
         Counters that an alert or a ratio reads start at zero, so that their first increment is not missed.
         """
-        self._route_info.routes = dict(routes)
+        self._route_info.routes, self._policy_info.policies = dict(routes), dict(policies)
         for model in models:
             self.usage_missing.labels(model)
             self.retries.labels(model)
@@ -368,7 +386,8 @@ class Metrics:
         if self._dir is None:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
-        registry.register(self._route_info)
+        for info in (self._route_info, self._policy_info):
+            registry.register(info)
         MultiProcessCollector(registry, path=str(self._dir))  # type: ignore[no-untyped-call]  # untyped there
         return generate_latest(registry)
 

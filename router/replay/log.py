@@ -16,6 +16,7 @@ from policies.replay.log import Decided, Logged, Outcome
 from router.errors import ConfigError
 from router.evidence.archive.source import sources
 from router.evidence.records import PairRecord
+from router.json_lines import first_line, numbered_lines
 from router.ledger.pricing import NANO_PER_USD
 from router.lossmap.outcome import is_loss
 from router.prompt import read_prompt
@@ -158,23 +159,17 @@ def _usable(pairs: Iterable[PairRecord], served: Served, left_out: Counter[str])
 
 def _read_rows(path: Path) -> Iterator[DecisionRow]:
     """Decision rows, one JSON object a line. Raises ConfigError."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    try:
-                        yield decode_row(line)
-                    except msgspec.DecodeError as error:
-                        raise ConfigError(f"{path}: line {number}: no decision row: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    for number, line in numbered_lines(path):
+        try:
+            yield decode_row(line)
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{path}: line {number}: no decision row: {error}") from None
 
 
 def _holds_rows(path: Path) -> bool:
     """Whether the first line is a decision row; who reads a file that is neither says what is wrong with it."""
     try:
-        with path.open("rb") as file:
-            decode_row(next((line for line in file if line.strip()), b""))
-    except (OSError, msgspec.DecodeError):
+        decode_row(first_line(path))
+    except msgspec.DecodeError:
         return False
     return True

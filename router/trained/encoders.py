@@ -13,7 +13,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 import numpy as np
 
@@ -33,7 +33,18 @@ SHOWN_BYTES = 200
 def encoder_of(settings: Settings, route: str) -> Encoder | None:
     """The encoder of a route; None where it has none. Raises ConfigError."""
     configured = settings.config.routes.get(route)
-    return encoder(configured.encoder, settings) if configured and configured.encoder else None
+    if configured is None or configured.encoder is None:
+        return None
+    try:
+        return encoder(configured.encoder, settings)
+    except ConfigError as error:
+        raise ConfigError(f"routes.{route}.{error}") from error
+
+
+def require_encoders(settings: Settings) -> None:
+    """Raises ConfigError for the first one that cannot be used. Reads their files."""
+    for route in settings.config.routes:
+        encoder_of(settings, route)
 
 
 def with_vectors(examples: Sequence[Example], encoder: Encoder | None) -> list[Example]:
@@ -93,6 +104,7 @@ class EmbeddingsEncoder(_Sized):
         self._url = f"{model.base_urls[0]}/embeddings"
         self._model = model.model or config.model
         self._headers = {"content-type": "application/json"}
+        self._open = build_opener(ProxyHandler({})).open  # as for requests, no proxy of the environment is asked
         if key:
             self._headers["authorization"] = f"Bearer {key.get_secret_value()}"
 
@@ -103,7 +115,7 @@ class EmbeddingsEncoder(_Sized):
     def _vectors(self, texts: Sequence[str]) -> list[list[float]]:
         body = json.dumps({"model": self._model, "input": list(texts), "encoding_format": "float"}).encode()
         try:
-            with urlopen(Request(self._url, body, self._headers), timeout=CALL_S) as answer:
+            with self._open(Request(self._url, body, self._headers), timeout=CALL_S) as answer:
                 found = json.loads(answer.read())
             rows = sorted(found["data"], key=lambda row: row["index"])
             vectors = [list(map(float, row["embedding"])) for row in rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from policies.learn.trained import Slots
 from router.settings import Settings
-from router.trained.encoders import encoder
+from router.trained.encoders import encoder_of
 from router.trained.live_encoder import LiveEncoder
 from router.trained.settings import EncoderSettings
 
@@ -31,8 +31,8 @@ class Encoding:
             before = self._used.get(name)
             if before is not None and before[0] == wanted:
                 found[name] = before
-            else:
-                found[name] = wanted, LiveEncoder(encoder(config.encoder, settings), config.encoder.timeout_s)
+            elif encoder := encoder_of(settings, route):
+                found[name] = wanted, LiveEncoder(encoder, config.encoder.timeout_s)
         return found
 
     def use(self, prepared: Prepared) -> None:

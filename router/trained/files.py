@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from policies.learn import artifact
 from policies.learn.trained import FILE, Trained
 from router.errors import ConfigError
+from router.replace_file import READABLE, replace_file
 
 
 def path_of(name: str) -> Path | None:
@@ -44,13 +43,6 @@ def require_free(path: Path) -> None:
 def write_trained(path: Path, data: bytes) -> None:
     """In one step, so that a gateway that follows the file never reads half of it. Raises ConfigError."""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                os.fchmod(handle, 0o644)
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        replace_file(path, data, READABLE)
     except OSError as error:
         raise ConfigError(f"--out {path}: {error.strerror or error}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from pathlib import Path
 
 from policies.learn.trained import FILE, Slot, Slots, Trained
@@ -35,6 +35,7 @@ class TrainedFollower:
         self._slots = slots
         self._metrics = metrics
         self._loads = loads
+        self._used: Container[str] | None = None  # all
         self._seen: dict[str, Mark] = {}
         self._lost: set[str] = set()
         self._answers = True
@@ -50,11 +51,18 @@ class TrainedFollower:
         if self._task:
             await end([self._task])
 
-    async def turn(self) -> None:
-        """Look now; also right after a reload, so that a new route is ready when it is asked. Raises nothing."""
+    def configure(self, names: Collection[str]) -> None:
+        """The slots that decide from now on. Others keep what they have, for requests that still run."""
+        self._used = names
+        for slot in self._slots:
+            if slot.name not in names and self._seen.pop(slot.name, None) is not None and slot.current:
+                self._metrics.left(slot.name, slot.current.version)
+
+    async def turn(self, coming: Collection[str] = ()) -> None:
+        """Look now. `coming`: slots that are about to be used, so that they are filled by then. Raises nothing."""
         async with self._one_at_a_time:
             try:
-                await self._refresh()
+                await self._refresh(coming)
             except Exception:  # the edge of a background task
                 log.exception("trained policies not brought up to date")
 
@@ -63,8 +71,9 @@ class TrainedFollower:
             await asyncio.sleep(FOLLOW_EVERY_S)
             await self.turn()
 
-    async def _refresh(self) -> None:
-        slots = list(self._slots)
+    async def _refresh(self, coming: Collection[str]) -> None:
+        used = self._used
+        slots = [slot for slot in self._slots if used is None or slot.name in used or slot.name in coming]
         for slot in slots:
             self._metrics.follows(slot.name)
         await self._follow_files([slot for slot in slots if path_of(slot.name)])

@@ -46,6 +46,10 @@ class TrainedMetrics:
     def swapped(self, policy: str, before: str | None, now: str) -> None:
         """A worker decides by the version `now`, no longer by `before`."""
         if before is not None:
-            self._workers.labels(policy, before).set(0)
+            self.left(policy, before)
         self._workers.labels(policy, now).set(1)
         self.loads.labels(policy, "loaded").inc()
+
+    def left(self, policy: str, version: str) -> None:
+        """A worker decides by the version no longer."""
+        self._workers.labels(policy, version).set(0)

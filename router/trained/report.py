@@ -5,8 +5,6 @@ It shows what it knows of a report and lists whatever else it holds; `--json` gi
 
 from __future__ import annotations
 
-import os
-import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from router.errors import ConfigError
+from router.replace_file import replace_file
 from router.trained import reliability
 from router.trained.record import VersionRecord
 
@@ -89,13 +88,7 @@ def write_report(path: Path, title: str, record: VersionRecord, report: Mapping[
     require_form(path)
     text = as_svg(title, report) if path.suffix == ".svg" else as_html(title, record, report)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(f"{MARK}\n{text}\n")
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        replace_file(path, f"{MARK}\n{text}\n".encode())
     except OSError as error:
         raise ConfigError(f"--report {path}: {error.strerror or error}") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +13,7 @@ from policies.learn.trained import FILE
 from policies.learn.trainers import MODULES
 from router.budget_settings import rolling
 from router.setting_types import Block, Name, Seconds
+from router.trained.store import NAME
 
 
 def _period(value: str) -> str:
@@ -66,17 +67,25 @@ class OnnxSettings(Block):
 
 
 EncoderSettings = Annotated[EmbeddingsSettings | OnnxSettings, Field(discriminator="kind")]
+ENCODER_KINDS = ("embeddings", "onnx")
 
 
 def encoder_problems(
-    routes: Mapping[str, tuple[PolicyConfig, EncoderSettings | None]], models: Container[str]
+    routes: Mapping[str, tuple[PolicyConfig, EncoderSettings | None]], models: Collection[str]
 ) -> Iterator[str]:
-    """A line for each encoder that could not be asked, or whose vectors nobody would use."""
+    """A line for each encoder that could not be asked, whose vectors nobody would use, or that is not the only one of
+    what two routes follow."""
+    first: dict[str, tuple[str, EncoderSettings]] = {}
     for name, (policy, encoder) in routes.items():
+        followed = policy.trained_for(name)
+        if encoder is not None and followed is not None:
+            other, its_encoder = first.setdefault(followed, (name, encoder))
+            if its_encoder != encoder:
+                yield f"routes.{name}.encoder: routes.{other} follows '{followed}', too: give both the same encoder"
         if encoder is not None and policy.kind != "difficulty":
             yield f"routes.{name}.encoder: policy '{policy.kind}' has no use for it; `difficulty` does"
         if isinstance(encoder, EmbeddingsSettings) and encoder.model not in models:
-            yield f"routes.{name}.encoder.model: unknown model '{encoder.model}'"
+            yield f"routes.{name}.encoder.model: unknown model '{encoder.model}'; known: {', '.join(models)}"
 
 
 def trained_kind(name: str | None) -> str | None:
@@ -85,6 +94,23 @@ def trained_kind(name: str | None) -> str | None:
         return None
     kind = name.rpartition(":")[2]
     return kind if kind in MODULES else None
+
+
+def store_problems(path: str, policy: PolicyConfig, followed: str | None, *, has_redis: bool) -> Iterator[str]:
+    """A line where nothing can ever be in force under the name that a policy follows; None: it follows nothing.
+
+    `path`: of the policy in the file.
+    """
+    if followed is None or followed.startswith(FILE):
+        return
+    if not has_redis:
+        yield f"{path}: trained policies are kept in redis; add it, or name a `file`"
+    of_another = policy.kind in MODULES and trained_kind(followed) != policy.kind
+    if of_another or not NAME.fullmatch(followed):
+        yield (
+            f"{path}.trained: '{followed}' is no trained policy of kind {policy.kind}; expected ROUTE:{policy.kind}, "
+            f"such as auto:{policy.kind}"
+        )
 
 
 def training_problems(routes: Mapping[str, tuple[PolicyConfig, Training | None]], *, has_redis: bool) -> Iterator[str]:

@@ -18,6 +18,7 @@ from policies.learn.example import Example
 from router.errors import ConfigError
 from router.evidence.archive.source import sources
 from router.evidence.records import PairRecord
+from router.json_lines import first_line, numbered_lines
 from router.report.period import parse_period
 from router.settings import Settings
 from router.trained.examples import Collected, collect, served_on
@@ -54,17 +55,12 @@ def read_material(settings: Settings | None, named: Sequence[str], route: str, k
 
 def read_pairs(path: Path) -> Iterator[PairRecord]:
     """The pair records in a file of JSON lines, such as `disagreements tail --json` prints. Raises ConfigError."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    try:
-                        yield PairRecord.model_validate_json(line)
-                    except ValidationError as error:
-                        places = sorted({".".join(map(str, problem["loc"])) or "record" for problem in error.errors()})
-                        raise ConfigError(f"{path}: line {number}: no pair record: {', '.join(places)}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    for number, line in numbered_lines(path):
+        try:
+            yield PairRecord.model_validate_json(line)
+        except ValidationError as error:
+            places = sorted({".".join(map(str, problem["loc"])) or "record" for problem in error.errors()})
+            raise ConfigError(f"{path}: line {number}: no pair record: {', '.join(places)}") from None
 
 
 def _evidence(settings: Settings | None, named: Sequence[str], since: str) -> Iterator[PairRecord]:
@@ -101,11 +97,9 @@ def is_archive(name: str) -> bool:
 
 
 def _holds_pairs(path: Path) -> bool:
-    """Whether the first line is a pair record; what cannot be read is no pair, and whoever reads it says why."""
+    """Whether the first line is a pair record."""
     try:
-        with path.open("rb") as file:
-            first = next((line for line in file if line.strip()), b"")
-        found = msgspec.json.decode(first)
-    except (OSError, msgspec.DecodeError, RecursionError):
+        found = msgspec.json.decode(first_line(path))
+    except (msgspec.DecodeError, RecursionError):
         return False
     return isinstance(found, dict) and {"verdict", "teacher", "student", "probability"} <= found.keys()

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.bounds import Floats
+from policies.learn.folds import numbered
 
 # Fractions of the largest λ: large ones win on many small gains, small ones where a few requests decide.
 _STAKES = np.array([0.95, 0.5, 0.25, 0.12, 0.06, 0.03])
@@ -47,7 +48,7 @@ def tried(expected: Floats, by_rival: Floats, harm: Floats, weight: Floats, grou
         raise ValueError("a version expects something that is no finite number, of which no trial says anything")
     excess = weight * (np.square(expected - harm) - np.square(by_rival - harm))
     worst = weight * np.maximum(_excess(expected, by_rival, 0.0), _excess(expected, by_rival, 1.0))
-    place = _places(groups)
+    place = numbered(groups)
     sums = np.bincount(place, excess).astype(np.float64)
     largest = float(np.bincount(place, worst).max())
     gain = -float(excess.sum() / weight.sum())
@@ -69,8 +70,3 @@ def _evidence(sums: Floats, largest: float) -> float:
 
 def _excess(expected: Floats, by_rival: Floats, harm: float) -> Floats:
     return np.asarray(np.square(expected - harm) - np.square(by_rival - harm))
-
-
-def _places(groups: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(group or place, len(numbers)) for place, group in enumerate(groups)])

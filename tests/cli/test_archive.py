@@ -16,12 +16,10 @@ from typer.testing import CliRunner, Result
 from router.cli import app
 from router.evidence.streams import DECISIONS, DISAGREEMENTS
 from tests.router.evidence.archive.made import add, lines_in, said
-from tests.router.evidence.conftest import RedisProcess, redis_process
+from tests.router.evidence.conftest import RedisProcess
 from tests.support.gateway import two_models
 from tests.support.pairs import row
 from tests.support.router_process import PATIENCE_S, until
-
-__all__ = ["redis_process"]
 
 
 def run(*arguments: str | Path) -> Result:

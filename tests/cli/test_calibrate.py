@@ -20,11 +20,8 @@ from router.errors import ConfigError
 from router.ledger.pricing import NANO_PER_USD, price_list
 from router.price_settings import GpuPrice
 from router.settings import load
-from tests.router.conftest import embedded_models, served_teacher
 from tests.support.scripted import Exchange, Reply, ScriptedUpstream, Status, Step, Usage, failing
 from tests.surface.fixtures import Served
-
-__all__ = ["embedded_models", "served_teacher"]
 
 untimed = settings(deadline=None)  # a busy machine is no failure
 

@@ -26,15 +26,12 @@ from router.evidence.streams import AGREEMENTS, DECISIONS, shard_key
 from router.ledger.gpu import GPU_BILL_ORIGIN
 from router.ledger.names import HOUR_S, hour_field, hour_key
 from router.record.row import DecisionRow, encode_row
-from tests.router.conftest import redis_url, student, teacher
 from tests.router.report.made import audited, keep, served, shadow
 from tests.support.gateway import running_gateway, two_models
 from tests.support.pairs import spool_pairs, spool_records
 from tests.support.router_process import Router, gone, until
 from tests.support.scripted import ScriptedUpstream
 from tests.support.upstream_thread import UpstreamThread
-
-__all__ = ["redis_url", "student", "teacher"]
 
 NOW = time.time()
 HOUR = int(NOW) // HOUR_S * HOUR_S - 3 * HOUR_S

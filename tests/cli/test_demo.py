@@ -9,7 +9,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,10 +23,30 @@ from tests.support.router_process import COMMAND, PATIENCE_S, cli, environment, 
 from tests.support.server_process import free_port
 
 REQUESTS = 24
+LEARNS_FROM = 240
 KEYS = {
     *("requests", "answered", "student_share", "agreement", "cost_usd", "teacher_only_cost_usd", "net_savings_usd"),
     *("disagreements_logged", "p50_ms", "p99_ms"),
 }
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A demo that ran once and learned."""
+
+    stdout: str
+    figures: dict[str, Any]
+    left: list[str]
+
+
+@pytest.fixture(scope="module")
+def finished() -> Iterator[Finished]:
+    with tempfile.TemporaryDirectory(prefix="demo-") as folder:
+        path = Path(folder) / "figures.json"
+        arguments = ("--once", "--learn", "--requests", str(LEARNS_FROM), "--port", str(free_port()), "--json", path)
+        done = cli("demo", *arguments, cwd=path.parent, TMPDIR=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield Finished(done.stdout, json.loads(path.read_text()), [each.name for each in path.parent.iterdir()])
 
 
 @pytest.fixture
@@ -61,26 +83,19 @@ def started(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return until(lambda: len(found := family(process.pid)) >= 5 and found, "the demo's processes")  # type: ignore[no-any-return]
 
 
-def test_a_demo_that_runs_once_answers_everything_and_writes_its_figures(tmp_path: Path) -> None:
-    path = tmp_path / "figures.json"
-    done = cli("demo", "--once", "--requests", str(REQUESTS), "--port", str(free_port()), "--json", path, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "toys" in done.stdout and "configured figures" in done.stdout
-    figures = json.loads(path.read_text())
+def test_a_demo_that_runs_once_answers_everything_and_writes_its_figures(finished: Finished) -> None:
+    assert "toys" in finished.stdout and "configured figures" in finished.stdout
+    figures = finished.figures
     assert set(figures) >= KEYS
-    assert figures["requests"] == figures["answered"] == REQUESTS
+    assert figures["requests"] == figures["answered"] == LEARNS_FROM
     assert 0 <= figures["student_share"] <= 1
     assert figures["net_savings_usd"] == pytest.approx(figures["teacher_only_cost_usd"] - figures["cost_usd"])
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
-    assert list(tmp_path.iterdir()) == [path]
+    assert finished.left == ["figures.json"]
 
 
-def test_a_demo_that_learns_beats_a_split_of_the_same_cost(tmp_path: Path) -> None:
-    path = tmp_path / "figures.json"
-    arguments = ("--once", "--learn", "--requests", "240", "--port", str(free_port()), "--json", path)
-    done = cli("demo", *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    learned = json.loads(path.read_text())["learned"]
+def test_a_demo_that_learns_beats_a_split_of_the_same_cost(finished: Finished) -> None:
+    learned = finished.figures["learned"]
     assert learned["pairs"] >= 30 and learned["task"] == "reverse"
     for found in (learned["everything"], learned["inside_task"]):
         assert found["gain"] == pytest.approx(found["split_loss"] - found["loss"])

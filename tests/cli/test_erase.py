@@ -22,11 +22,9 @@ from router.evidence.writer import EvidenceWriter
 from router.record.metrics import Metrics
 from router.settings import load
 from tests.router.evidence.archive.made import add, label, lines_in, said
-from tests.router.evidence.conftest import RedisProcess, redis_process
+from tests.router.evidence.conftest import RedisProcess
 from tests.support.gateway import two_models
 from tests.support.pairs import row, spool_pairs
-
-__all__ = ["redis_process"]
 
 DISAGREEMENTS_KEY = "distill-router:{evidence-0}:disagreements"
 

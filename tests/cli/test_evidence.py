@@ -27,13 +27,10 @@ from router.evidence.records import LabelRecord
 from router.evidence.streams import LABELS
 from router.settings import Config, parse
 from serving.demo.tasks import workload
-from tests.router.conftest import embedded_models, redis_url
 from tests.support.gateway import running_gateway, two_models
-from tests.support.live import StillRoute
 from tests.support.pairs import pair, row, spool_pairs, spool_records
+from tests.support.policy_parts import StillRoute
 from tests.surface.fixtures import Served
-
-__all__ = ["embedded_models", "redis_url"]
 
 REQUESTS = 30
 

@@ -19,11 +19,9 @@ from router.evidence.read import Evidence
 from router.evidence.records import LabelRecord, PairRecord, TriageLabel
 from router.evidence.streams import AGREEMENTS, DISAGREEMENTS, LABELS, shard_key, shard_of
 from router.settings import parse
-from tests.router.evidence.conftest import RedisProcess, redis_process
+from tests.router.evidence.conftest import RedisProcess
 from tests.support.gateway import two_models
 from tests.support.pairs import pair, spool_pairs
-
-__all__ = ["redis_process"]
 
 SHARDS = 3
 

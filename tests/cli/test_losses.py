@@ -19,14 +19,11 @@ from router.evidence.records import PairRecord
 from router.ledger.pricing import NANO_PER_USD
 from router.record.row import DecisionRow
 from serving.demo.tasks import Example, workload
-from tests.router.conftest import embedded_models, redis_url
 from tests.router.evidence.archive.made import archive_files
 from tests.router.lossmap.made import route_traffic
 from tests.support.gateway import RunningGateway, running_gateway, two_models
 from tests.support.pairs import row, spool_pairs
 from tests.surface.fixtures import Served
-
-__all__ = ["embedded_models", "redis_url"]
 
 THEN = "2023-11-01"
 REQUESTS = 300

@@ -1,114 +1,56 @@
-"""`policy replay` and `policy tune`: on logs made by hand, through the policies' own decisions."""
+"""`policy replay`: on logs made by hand, through the policies' own decisions."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
 
-from policies.base import Arm
-from policies.learn import artifact
-from policies.learn.example import Example
-from policies.query import Query
-from router.cli import app
-from router.evidence.records import PairRecord, Tokens
-from router.record.row import VERSION, DecisionRow, RowCharge, encode_row
+from router.evidence.records import Tokens
 from router.replay.log import unseen
-from router.settings import load, parse
+from router.settings import load
 from router.trained.blocking import with_store
 from router.trained.files import read_trained
 from router.trained.record import record_of
 from router.trained.store import TrainedStore
 from serving.demo.tasks import workload
-from tests.router.conftest import embedded_models, redis_url
+from tests.cli.logged import (
+    STUDENT,
+    STUDENT_NANO,
+    T0,
+    TEACHER,
+    TEACHER_NANO,
+    Json,
+    asked,
+    configured,
+    difficult,
+    hundred,
+    lines,
+    replayed,
+    row,
+    rows,
+    run,
+    told,
+)
 from tests.support.gateway import running_gateway, two_models
-from tests.support.pairs import STUDENT_VERSION, pair, spool_pairs
+from tests.support.pairs import pair, spool_pairs
 from tests.surface.fixtures import Served
 
-__all__ = ["embedded_models", "redis_url"]
-
 REQUESTS = 30
-TEACHER_NANO, STUDENT_NANO = 1_000_000, 1_000
-TEACHER, STUDENT = {"kind": "fixed", "model": "teacher"}, {"kind": "fixed", "model": "student"}
-T0 = 1_700_000_000.0
-Json = dict[str, Any]
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["policy", *map(str, arguments)], env={"COLUMNS": "200"})
-
-
-def told(*arguments: str | Path) -> Json:
-    done = run(*arguments, "--json")
-    assert done.exit_code == 0, done.output
-    found: Json = json.loads(done.stdout)
-    return found
-
-
-def configured(folder: Path, policy: Json, **route: Any) -> Path:
-    path = folder / "candidate.yaml"
-    models = two_models(
-        "http://t/v1", "http://s/v1", policy=policy, route=route, evidence={"spool_dir": str(folder / "spool")}
-    )
-    path.write_text(yaml.safe_dump(models))
-    return path
-
-
-def asked(record: PairRecord, **request: Any) -> PairRecord:
-    return record.model_copy(update={"request": {**record.request, **request}})
-
-
-def lines(path: Path, records: Iterable[PairRecord]) -> Path:
-    path.write_text("".join(f"{record.model_dump_json()}\n" for record in records))
-    return path
-
-
-def row(number: int, arm: Arm, probability: float, drawn: bool = False, **more: Any) -> DecisionRow:
-    nano = TEACHER_NANO if arm == "teacher" else STUDENT_NANO
-    return DecisionRow(
-        VERSION,
-        f"{number:022x}",
-        T0 + number,
-        "chat",
-        rt="auto",
-        f=(more.pop("prompt_bytes", 50), []),
-        p=probability,
-        a=arm[0],
-        m=arm,
-        r="split",
-        ch=[RowCharge("serve", arm, nano)],
-        sv=STUDENT_VERSION,
-        au=0.5 if drawn else 0.0,
-        **more,
-    )
-
-
-def rows(path: Path, written: Iterable[DecisionRow]) -> Path:
-    path.write_bytes(b"".join(encode_row(each) + b"\n" for each in written))
-    return path
-
-
-def hundred(**more: Any) -> list[PairRecord]:
-    """Of each five the student's answer to one is harmful."""
-    return [pair(number, harm=number % 5 == 0, **more) for number in range(100)]
 
 
 def test_an_observed_log_tells_what_the_student_would_have_cost_and_lost(tmp_path: Path) -> None:
     config, log = configured(tmp_path, STUDENT), lines(tmp_path / "pairs.jsonl", hundred())
-    found = told("replay", "--config", config, "--from", log)
+    found = told("replay", config, log)
     assert found["estimator"] == "snips" and found["audited_requests"] == 100 and found["effective"] == 100
     assert found["candidate"]["loss"]["value"] == pytest.approx(0.2)
     assert found["candidate"]["loss"]["low"] == pytest.approx(0.127, abs=0.001)  # Clopper and Pearson, 20 of 100
     assert found["candidate"]["cost_usd"]["value"] == pytest.approx(STUDENT_NANO / 1e9)
     assert found["logged"]["teacher_share"]["value"] == 1 and found["logged"]["loss"]["value"] == 0
     assert found["difference"]["cost_usd"]["value"] == pytest.approx((STUDENT_NANO - TEACHER_NANO) / 1e9)
-    shown = run("replay", "--config", config, "--from", log).stdout
+    shown = run("replay", config, log).stdout
     assert "100 audited requests in 100 conversations, worth 100 of equal weight" in shown
     assert "20.0% [12.7, 29.2]" in shown and "95% intervals" in shown
 
@@ -117,7 +59,7 @@ def test_the_rows_make_it_doubly_robust_and_know_the_shares(tmp_path: Path) -> N
     config, pairs = configured(tmp_path, {"kind": "split", "student_share": 0.25}), hundred()
     written = [row(number, "teacher", 1.0, drawn=number < 100) for number in range(200)]
     log = lines(tmp_path / "pairs.jsonl", pairs)
-    found = told("replay", "--config", config, "--from", log, "--from", rows(tmp_path / "rows.jsonl", written))
+    found = told("replay", config, log, "--from", rows(tmp_path / "rows.jsonl", written))
     assert found["estimator"] == "doubly_robust" and found["rows"] == 200
     assert found["candidate"]["teacher_share"] == {"value": 0.75, "low": 0.75, "high": 0.75}
     assert found["logged"]["loss"] == {"value": 0.0, "low": 0.0, "high": 0.0}
@@ -127,7 +69,7 @@ def test_the_rows_make_it_doubly_robust_and_know_the_shares(tmp_path: Path) -> N
 
 def test_a_log_of_thresholds_without_audits_is_refused(tmp_path: Path) -> None:
     written = rows(tmp_path / "rows.jsonl", [row(number, "teacher", 1.0) for number in range(200)])
-    done = run("replay", "--config", configured(tmp_path, STUDENT), "--from", written)
+    done = run("replay", configured(tmp_path, STUDENT), written)
     assert done.exit_code == 3 and done.stdout == ""
     assert "the log says nothing of this policy" in done.stderr
     assert "100.0% of the logged decisions had a probability of 0 or 1" in done.stderr
@@ -137,12 +79,12 @@ def test_a_log_of_thresholds_without_audits_is_refused(tmp_path: Path) -> None:
 def test_a_split_without_audits_tells_the_cost_and_not_the_loss(tmp_path: Path) -> None:
     written = [row(number, "teacher" if number % 2 else "student", 0.5) for number in range(200)]
     config, log = configured(tmp_path, STUDENT), rows(tmp_path / "rows.jsonl", written)
-    found = told("replay", "--config", config, "--from", log)
+    found = told("replay", config, log)
     assert found["estimator"] is None and "candidate" not in found
     assert found["randomised"]["snips"]["value"] == pytest.approx(STUDENT_NANO / 1e9)
     assert found["randomised"]["effective"] == 100
     assert "what the student loses" in found["refused"]["audited"]
-    shown = run("replay", "--config", config, "--from", log).stdout
+    shown = run("replay", config, log).stdout
     assert "The loss is not known: 0 audited requests" in shown and "By 200 decisions drawn at random" in shown
 
 
@@ -150,25 +92,24 @@ def test_auditing_the_candidate_asks_the_other_arm(tmp_path: Path) -> None:
     log = lines(tmp_path / "pairs.jsonl", hundred(score=-3.0))
     for policy, nano in ((TEACHER, STUDENT_NANO), (STUDENT, TEACHER_NANO), ({"kind": "cascade"}, 0)):
         config = configured(tmp_path, policy, audit={"rate": 0.25})
-        assert told("replay", "--config", config, "--from", log)["audits_usd"] == pytest.approx(0.25 * nano / 1e9)
+        assert told("replay", config, log)["audits_usd"] == pytest.approx(0.25 * nano / 1e9)
     config = configured(tmp_path, STUDENT, audit={"rate": 0.25})
-    assert "Audits come on top: the candidate's cost about $" in run("replay", "--config", config, "--from", log).stdout
+    assert "Audits come on top: the candidate's cost about $" in run("replay", config, log).stdout
 
 
 @pytest.mark.parametrize(("rate", "paid"), [(0.02, 0.1), (0.25, 0.25)])
 def test_a_floor_that_audits_more_often_is_in_what_audits_cost(tmp_path: Path, rate: float, paid: float) -> None:
     policy = {"kind": "cascade", "escalate_at": 1.0, "floor": {"audit_rate": 0.1}}
-    config = configured(tmp_path, policy, audit={"rate": rate})
-    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"redis": {"url": "redis://localhost"}}))
+    config = configured(tmp_path, policy, redis="redis://localhost", audit={"rate": rate})
     log = lines(tmp_path / "pairs.jsonl", hundred())
-    assert told("replay", "--config", config, "--from", log)["audits_usd"] == pytest.approx(paid * TEACHER_NANO / 1e9)
+    assert told("replay", config, log)["audits_usd"] == pytest.approx(paid * TEACHER_NANO / 1e9)
 
 
 def test_few_audits_are_refused(tmp_path: Path) -> None:
     log = lines(tmp_path / "pairs.jsonl", hundred()[:49])
-    done = run("replay", "--config", configured(tmp_path, STUDENT), "--from", log)
+    done = run("replay", configured(tmp_path, STUDENT), log)
     assert done.exit_code == 3 and "49 audited requests: at least 50 are needed" in done.stderr
-    done = run("tune", "--config", configured(tmp_path, {"kind": "split", "student_share": 0.5}), "--from", log)
+    done = run("tune", configured(tmp_path, {"kind": "split", "student_share": 0.5}), log)
     assert done.exit_code == 3 and "49 audited requests" in done.stderr
 
 
@@ -176,18 +117,17 @@ def test_turns_count_as_one_conversation_and_repeated_questions_do_not(tmp_path:
     turn = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hi"}, {"role": "user", "content": "?"}]
     config, records = configured(tmp_path, STUDENT), [asked(record, messages=turn[:1]) for record in hundred()]
     alike = lines(tmp_path / "alike.jsonl", records)
-    assert "100 conversations" in run("replay", "--config", config, "--from", alike).stdout
+    assert "100 conversations" in run("replay", config, alike).stdout
     turns = lines(tmp_path / "turns.jsonl", [*records[:50], *(asked(record, messages=turn) for record in records[50:])])
-    assert "in 1 conversation," in run("replay", "--config", config, "--from", turns).stdout
+    assert "in 1 conversation," in run("replay", config, turns).stdout
     later = [asked(record, messages=turn).model_copy(update={"time": record.time + 4000}) for record in records[50:]]
     apart = lines(tmp_path / "apart.jsonl", [*records[:50], *later])
-    assert "in 2 conversations," in run("replay", "--config", config, "--from", apart).stdout
+    assert "in 2 conversations," in run("replay", config, apart).stdout
 
 
 def test_a_cascade_is_judged_on_the_students_logged_answers(tmp_path: Path) -> None:
     sure, unsure = hundred(score=-0.01), [pair(number, harm=True, score=-3.0) for number in range(100, 120)]
-    log = lines(tmp_path / "pairs.jsonl", [*sure, *unsure])
-    found = told("replay", "--config", configured(tmp_path, {"kind": "cascade", "escalate_at": 0.5}), "--from", log)
+    found = replayed(tmp_path, {"kind": "cascade", "escalate_at": 0.5}, [*sure, *unsure])
     assert found["candidate"]["teacher_share"]["value"] == pytest.approx(20 / 120)
     assert found["candidate"]["loss"]["value"] == pytest.approx(20 / 120)
     # Every request pays the student, and those that it is not sure of the teacher too.
@@ -196,8 +136,7 @@ def test_a_cascade_is_judged_on_the_students_logged_answers(tmp_path: Path) -> N
 
 
 def test_an_answer_without_a_score_is_escalated_as_it_would_be_live(tmp_path: Path) -> None:
-    log = lines(tmp_path / "pairs.jsonl", hundred(score=None))
-    found = told("replay", "--config", configured(tmp_path, {"kind": "cascade"}), "--from", log)
+    found = replayed(tmp_path, {"kind": "cascade"}, hundred(score=None))
     assert found["candidate"]["teacher_share"]["value"] == 1
 
 
@@ -206,9 +145,7 @@ def test_of_a_stream_only_what_the_gate_waited_for_is_wasted(tmp_path: Path) -> 
     for record in hundred(score=-3.0):
         student = record.student.model_copy(update={"tokens": Tokens(input=1000, output=640), "cost_nano_usd": 712_000})
         records.append(record.model_copy(update={"student": student, "stream": True}))
-    found = told(
-        "replay", "--config", configured(tmp_path, {"kind": "cascade"}), "--from", lines(tmp_path / "p.jsonl", records)
-    )
+    found = replayed(tmp_path, {"kind": "cascade"}, records)
     wasted_nano = 1000 * 200 + 64 * 800  # at the recorded prices: 0.2 and 0.8 USD per million
     assert found["candidate"]["cost_usd"]["value"] == pytest.approx((TEACHER_NANO + wasted_nano) / 1e9)
 
@@ -229,7 +166,7 @@ def test_what_the_log_does_not_hold_is_not_guessed(tmp_path: Path, policy: Json,
     for record in hundred():
         student = record.student.model_copy(update={"tokens": Tokens(input=10, output=50)})
         records.append(record.model_copy(update={"student": student}))
-    done = run("replay", "--config", configured(tmp_path, policy), "--from", lines(tmp_path / "pairs.jsonl", records))
+    done = run("replay", configured(tmp_path, policy), lines(tmp_path / "pairs.jsonl", records))
     assert done.exit_code == 3 and reason in done.stderr, done.output
 
 
@@ -239,7 +176,7 @@ def test_rules_read_the_logged_text(tmp_path: Path) -> None:
         for number, record in enumerate(hundred())
     ]
     policy = {"kind": "rules", "rules": [{"when": {"regex": "prove"}, "use": "teacher"}], "default": "student"}
-    found = told("replay", "--config", configured(tmp_path, policy), "--from", lines(tmp_path / "p.jsonl", records))
+    found = replayed(tmp_path, policy, records)
     assert found["candidate"]["teacher_share"]["value"] == pytest.approx(0.2)
     assert found["candidate"]["loss"]["value"] == 0
 
@@ -247,15 +184,13 @@ def test_rules_read_the_logged_text(tmp_path: Path) -> None:
 def test_what_does_not_fit_the_student_stays_with_the_teacher(tmp_path: Path) -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
     records = [asked(record, tools=tools) if number % 2 else record for number, record in enumerate(hundred())]
-    log = lines(tmp_path / "pairs.jsonl", records)
-    found = told("replay", "--config", configured(tmp_path, STUDENT), "--from", log)
+    found = replayed(tmp_path, STUDENT, records)
     assert found["candidate"]["teacher_share"]["value"] == pytest.approx(0.5)
 
 
 def test_a_request_at_an_operating_point_keeps_it(tmp_path: Path) -> None:
     records = [asked(record, model="auto@1.0") for record in hundred(score=-3.0)]
-    log = lines(tmp_path / "pairs.jsonl", records)
-    found = told("replay", "--config", configured(tmp_path, {"kind": "cascade", "escalate_at": 0.1}), "--from", log)
+    found = replayed(tmp_path, {"kind": "cascade", "escalate_at": 0.1}, records)
     assert found["candidate"]["teacher_share"]["value"] == 0
 
 
@@ -265,8 +200,8 @@ def test_a_failed_student_is_rescued_where_the_route_says_so(tmp_path: Path) -> 
         student = record.student.model_copy(update={"error": "timeout"})
         records.append(record.model_copy(update={"student": student} if record.verdict.harm else {}))
     log = lines(tmp_path / "pairs.jsonl", records)
-    rescued = told("replay", "--config", configured(tmp_path, STUDENT), "--from", log)
-    lost = told("replay", "--config", configured(tmp_path, STUDENT, fallback={"student": "error"}), "--from", log)
+    rescued = told("replay", configured(tmp_path, STUDENT), log)
+    lost = told("replay", configured(tmp_path, STUDENT, fallback={"student": "error"}), log)
     assert rescued["candidate"]["teacher_share"]["value"] == pytest.approx(0.2)
     assert rescued["candidate"]["loss"]["value"] == 0
     assert lost["candidate"]["loss"]["value"] == pytest.approx(0.2)
@@ -286,9 +221,7 @@ def test_what_became_of_a_request_is_read_from_its_reason(tmp_path: Path) -> Non
         )
         for number, record in enumerate(hundred())
     ]
-    found = told(
-        "replay", "--config", configured(tmp_path, TEACHER), "--from", lines(tmp_path / "pairs.jsonl", records)
-    )
+    found = replayed(tmp_path, TEACHER, records)
     assert found["logged"]["teacher_share"]["value"] == pytest.approx((1 + 1 + 0.5 + 0) / 4)
     teachers, students = (1 + 1 + 0.5 + 0) / 4, (1 + 1 + 0.5 + 1) / 4
     expected = (teachers * TEACHER_NANO + students * STUDENT_NANO) / 1e9
@@ -304,7 +237,7 @@ def test_what_says_nothing_of_this_student_is_left_out_and_counted(tmp_path: Pat
         asked(pair(204), messages=7),
     ]
     log = lines(tmp_path / "pairs.jsonl", [*hundred(), *odd, *hundred()])
-    found = told("replay", "--config", configured(tmp_path, STUDENT), "--from", log)
+    found = told("replay", configured(tmp_path, STUDENT), log)
     assert found["audited_requests"] == 100
     assert found["left_out"] == {
         "other versions of the student": 1,
@@ -312,14 +245,14 @@ def test_what_says_nothing_of_this_student_is_left_out_and_counted(tmp_path: Pat
         "targeted while audit.rate was 0": 1,
         "request cannot be read": 1,
     }
-    shown = run("replay", "--config", configured(tmp_path, STUDENT), "--from", log).stdout
+    shown = run("replay", configured(tmp_path, STUDENT), log).stdout
     assert "Left out of the audited requests: 1 (other versions of the student)" in shown
 
 
 def test_audits_that_left_no_pair_are_told_of(tmp_path: Path) -> None:
     spool_pairs(tmp_path / "spool", hundred(), [row(n, "teacher", 1.0, drawn=n < 150) for n in range(300)])
     config = configured(tmp_path, STUDENT, mode="observe", audit={"rate": 0.5})
-    found = told("replay", "--config", config, "--from", "redis", "--since", "2023-11-01")
+    found = told("replay", config, "redis", "--since", "2023-11-01")
     assert "50 of 150 requests that were drawn for an audit have no usable pair" in found["notes"][1]
     assert "mode observe" in found["notes"][0]
     assert found["traffic"]["known"] and "cost_usd_per_day" in found["candidate"]
@@ -327,69 +260,42 @@ def test_audits_that_left_no_pair_are_told_of(tmp_path: Path) -> None:
 
 def test_disagreements_alone_are_told_of(tmp_path: Path) -> None:
     log = lines(tmp_path / "pairs.jsonl", [pair(number, harm=True) for number in range(60)])
-    shown = run("replay", "--config", configured(tmp_path, STUDENT), "--from", log).stdout
+    shown = run("replay", configured(tmp_path, STUDENT), log).stdout
     assert "Careful: every pair is a disagreement: without the agreements beside them" in shown
 
 
 def test_redis_is_read_from_a_time_on(tmp_path: Path) -> None:
     spool_pairs(tmp_path / "spool", hundred())
-    done = run("replay", "--config", configured(tmp_path, STUDENT), "--from", "redis")
+    done = run("replay", configured(tmp_path, STUDENT), "redis")
     assert done.exit_code == 3 and "0 audited requests" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--from", "redis", "--route", "nowhere"), "unknown route 'nowhere'; known: auto"),
-        (("--from", "nothing.jsonl"), "nothing.jsonl"),
-        (("--from", "redis", "--trained", "auto:difficulty"), "the route's policy learns nothing"),
-        (("--from", "redis", "--since", "yesterday"), "not understood"),
+        (("redis", "--route", "nowhere"), "unknown route 'nowhere'; known: auto"),
+        (("nothing.jsonl",), "nothing.jsonl"),
+        (("redis", "--trained", "auto:difficulty"), "the route's policy learns nothing"),
+        (("redis", "--since", "yesterday"), "not understood"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, arguments: tuple[str, ...], problem: str) -> None:
-    done = run("replay", "--config", configured(tmp_path, STUDENT), *arguments)
+    done = run("replay", configured(tmp_path, STUDENT), *arguments)
     assert done.exit_code == 2 and problem in done.stderr, done.output
 
 
 def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
     log = rows(tmp_path / "rows.jsonl", [row(1, "teacher", 1.0)])
     log.write_bytes(log.read_bytes() + b'{"v": "x"}\n')
-    done = run("replay", "--config", configured(tmp_path, STUDENT), "--from", log)
+    done = run("replay", configured(tmp_path, STUDENT), log)
     assert done.exit_code == 2 and "rows.jsonl: line 2: no decision row" in done.stderr
-
-
-def difficult(number: int, split: str = "test") -> PairRecord:
-    """Proofs are hard for the student."""
-    hard = number % 3 == 0
-    record = asked(
-        pair(number, harm=hard), messages=[{"role": "user", "content": "prove it" if hard else f"say {number}"}]
-    )
-    return record.model_copy(update={"split": split})
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from policies.difficulty.train import train
-
-    examples = [
-        Example(
-            str(n),
-            Query(last=(text := "prove it" if n % 3 == 0 else f"say {n}"), whole=text, route="auto"),
-            float(n % 3 == 0),
-            group=str(n),
-        )
-        for n in range(300)
-    ]
-    path = tmp_path_factory.mktemp("trained") / "difficulty"
-    path.write_bytes(artifact.dumps(train(examples)))
-    return path
 
 
 def test_a_trained_policy_is_judged_only_on_what_it_cannot_have_learned(tmp_path: Path, trained: Path) -> None:
     held_back, seen = [difficult(n) for n in range(150)], [difficult(n, "train") for n in range(150, 200)]
     log = lines(tmp_path / "pairs.jsonl", [*held_back, *seen])
     policy = {"kind": "difficulty", "threshold": 0.3, "file": str(trained)}
-    found = told("replay", "--config", configured(tmp_path, policy), "--from", log)
+    found = told("replay", configured(tmp_path, policy), log)
     assert found["left_out"] == {"the policy learned from them": 50} and found["audited_requests"] == 150
     assert found["candidate"]["teacher_share"]["value"] == pytest.approx(1 / 3)
     assert found["candidate"]["loss"]["value"] == 0
@@ -399,20 +305,10 @@ def test_a_policy_that_follows_a_file_is_replayed_and_tuned_from_it(tmp_path: Pa
     """It is no --trained FILE: the name of its slot has the kind in it."""
     log = lines(tmp_path / "pairs.jsonl", [difficult(n) for n in range(300)])
     config = configured(tmp_path, {"kind": "difficulty", "threshold": 0.5, "file": str(trained)})
-    found = told("replay", "--config", config, "--from", log)
+    found = told("replay", config, log)
     assert found["policy"]["version"].endswith(read_trained(trained).version)
-    assert found["policy"] == told("replay", "--config", config, "--from", log, "--trained", trained)["policy"]
-    assert told("tune", "--config", config, "--from", log)["frontier"]
-
-
-def test_a_pinned_request_loses_what_no_threshold_changes(tmp_path: Path) -> None:
-    """Half of the requests come with `auto@1`: their student, who loses a fifth, is not what a threshold decides."""
-    pinned = [asked(each, model="auto@1") for each in hundred(score=-0.01) * 2]
-    pinned = [each.model_copy(update={"id": f"{place:022x}"}) for place, each in enumerate(pinned)]
-    routed = [pair(number, score=-0.01) for number in range(1000, 1200)]
-    log = lines(tmp_path / "pairs.jsonl", [*pinned, *routed])
-    found = told("tune", "--config", configured(tmp_path, {"kind": "cascade", "escalate_at": 0.5}), "--from", log)
-    assert found["certified"] == [] and 0.05 in found["uncertified"]
+    assert found["policy"] == told("replay", config, log, "--trained", trained)["policy"]
+    assert told("tune", config, log)["frontier"]
 
 
 def test_earlier_pairs_count_tenfold_where_a_tenth_was_held_back() -> None:
@@ -423,11 +319,10 @@ def test_earlier_pairs_count_tenfold_where_a_tenth_was_held_back() -> None:
 
 
 def test_a_version_in_the_store_knows_until_when_it_learned(tmp_path: Path, trained: Path, redis_url: str) -> None:
-    path = configured(tmp_path, {"kind": "difficulty", "threshold": 0.3})
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"redis": redis_url}))
+    path = configured(tmp_path, {"kind": "difficulty", "threshold": 0.3}, redis=redis_url)
     settings, model, data = load(path), read_trained(trained), trained.read_bytes()
     log = lines(tmp_path / "pairs.jsonl", [difficult(n, "train") for n in range(100)])
-    assert "there is no trained policy 'auto:difficulty'" in run("replay", "--config", path, "--from", log).stderr
+    assert "there is no trained policy 'auto:difficulty'" in run("replay", path, log).stderr
 
     async def put(store: TrainedStore) -> None:
         for until in (T0 + 29.5, T0 + 1e9):
@@ -436,69 +331,12 @@ def test_a_version_in_the_store_knows_until_when_it_learned(tmp_path: Path, trai
         await store.promote("auto:difficulty", 1)
 
     with_store(settings, put)
-    found = told("replay", "--config", path, "--from", log)
+    found = told("replay", path, log)
     assert found["audited_requests"] == 70 and found["policy"]["version"].endswith(model.version)
-    done = run("replay", "--config", path, "--from", log, "--trained", "auto:difficulty@2")
+    done = run("replay", path, log, "--trained", "auto:difficulty@2")
     assert done.exit_code == 3 and "0 audited requests" in done.stderr
-    done = run("replay", "--config", path, "--from", log, "--trained", "auto:difficulty@x")
+    done = run("replay", path, log, "--trained", "auto:difficulty@x")
     assert done.exit_code == 2 and "expected NAME, NAME@NUMBER or a file" in done.stderr
-
-
-def test_the_proposed_block_loads_and_decides_as_was_said(tmp_path: Path, trained: Path) -> None:
-    log = lines(tmp_path / "pairs.jsonl", [difficult(n) for n in range(300)])
-    config = configured(tmp_path, {"kind": "difficulty", "threshold": 0.99, "file": str(trained)}, audit={"rate": 0.1})
-    done = run("tune", "--config", config, "--from", log, "--max-loss", "0.03")
-    assert done.exit_code == 0, done.output
-    assert "a day less at a loss of 0.0% [0.0, 1.2]" in done.stdout
-    block = yaml.safe_load("routes:" + done.stdout.partition("\nroutes:")[2].partition("\n\n")[0])
-    proposed = yaml.safe_load(config.read_text()) | block
-    assert parse(yaml.safe_dump(proposed), {}).config.routes["auto"].audit.rate == 0.1
-    config.write_text(yaml.safe_dump(proposed))
-    found = told("replay", "--config", config, "--from", log)
-    assert (
-        found["candidate"]["teacher_share"]["value"] == pytest.approx(1 / 3)
-        and found["candidate"]["loss"]["value"] == 0
-    )
-
-
-def test_a_floor_stands_still_so_that_only_its_points_can_be_seen(tmp_path: Path, trained: Path) -> None:
-    log = lines(tmp_path / "pairs.jsonl", [difficult(n) for n in range(300)])
-    config = configured(tmp_path, {"kind": "difficulty", "floor": {"alpha": 0.02}, "file": str(trained)})
-    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"redis": "redis://127.0.0.1:1/0"}))
-    done = run("replay", "--config", config, "--from", log)
-    assert done.exit_code == 3 and "`floor` moves with the traffic and stands still in a replay" in done.stderr
-    found = told("tune", "--config", config, "--from", log)
-    assert found["proposed"]["policy"]["floor"] == {"alpha": 0.02}
-    assert 0 < found["proposed"]["policy"]["threshold"] <= 1
-    assert found["notes"] == ["`floor` stands still in a replay: these are the figures at the threshold alone"]
-
-
-def test_the_points_of_a_cascade_and_what_is_certified(tmp_path: Path) -> None:
-    records = [pair(n, harm=n % 3 == 0, score=-2.0 if n % 3 == 0 else -0.01 * (n % 7 + 1)) for n in range(400)]
-    config = configured(tmp_path, {"kind": "cascade", "escalate_at": 0.9})
-    found = told("tune", "--config", config, "--from", lines(tmp_path / "pairs.jsonl", records))
-    points = [each["point"] for each in found["frontier"]]
-    losses = [each["candidate"]["loss"]["value"] for each in found["frontier"]]
-    assert points == sorted(points) and losses == sorted(losses) and losses[-1] == pytest.approx(134 / 400)
-    for each in found["frontier"]:  # an escalation pays for both
-        teacher = each["candidate"]["teacher_share"]["value"]
-        expected = (STUDENT_NANO + teacher * TEACHER_NANO) / 1e9
-        assert each["candidate"]["cost_usd"]["value"] == pytest.approx(expected)
-    assert found["proposed"]["max_loss"] == 0.05 and found["proposed"]["candidate"]["loss"]["value"] == 0
-    assert found["proposed"]["policy"]["escalate_at"] == found["proposed"]["point"]
-    assert {each["max_loss"] for each in found["certified"]} | set(found["uncertified"]) == {0.01, 0.02, 0.05, 0.1}
-
-
-def test_a_split_is_certified_by_what_the_student_alone_loses(tmp_path: Path) -> None:
-    config = configured(tmp_path, {"kind": "split", "student_share": 0.5})
-    found = told("tune", "--config", config, "--from", lines(tmp_path / "pairs.jsonl", hundred()), "--max-loss", "0.1")
-    upper = 0.2777  # Clopper and Pearson, one-sided 95%, 20 of 100
-    assert found["proposed"]["point"] == pytest.approx(0.1 / upper, abs=0.001)
-
-
-def test_a_policy_without_points_is_told_so(tmp_path: Path) -> None:
-    done = run("tune", "--config", configured(tmp_path, STUDENT), "--from", lines(tmp_path / "p.jsonl", hundred()))
-    assert done.exit_code == 3 and "cascade, difficulty and split have" in done.stderr
 
 
 async def test_replaying_the_policy_that_wrote_the_log_gives_what_it_did(
@@ -523,7 +361,7 @@ async def test_replaying_the_policy_that_wrote_the_log_gives_what_it_did(
         assert len(await gateway.pairs()) == REQUESTS
         written = [each for each in await gateway.rows() if each.o == "ok"]
         spent = sum(charge.nano for each in written for charge in each.ch)
-        found = await asyncio.to_thread(told, "replay", "--config", path, "--from", "redis")
+        found = await asyncio.to_thread(told, "replay", path, "redis")
     assert found["estimator"] == "doubly_robust" and found["rows"] == REQUESTS
     for side in ("candidate", "logged"):
         assert found["snips"][side]["teacher_share"]["value"] == pytest.approx(escalated / REQUESTS)

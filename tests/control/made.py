@@ -13,7 +13,6 @@ from policies.base import Arm
 from policies.certify.records import Audited
 from policies.certify.settings import FloorSettings
 from policies.control.stickiness import StickySettings
-from policies.query import Query
 from router.budget_settings import Budget
 from router.control.conversations import Conversations
 from router.control.follower import Follower
@@ -25,35 +24,13 @@ from router.control.shipper import Shipper
 from router.ledger.pricing import PriceList, price_list
 from router.price_settings import Price
 from router.settings import Model
+from tests.support.policy_parts import Asked
 
 FLOOR = FloorSettings.model_validate({"alpha": 0.1, "min_audits": 20, "shadow_rate": 1.0})
 PRICES = {
     "teacher": Price(input=2.0, cached_input=0.5, output=8.0),
     "student": Price(input=0.2, cached_input=0.1, output=0.8),
 }
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request as policies see it."""
-
-    said: bytes = b"hello"
-    prompt_bytes: int = 3_000
-    output_tokens: int | None = None
-    tenant: str = ""
-    needs: frozenset[str] = frozenset()
-
-    def header(self, name: str) -> str | None:
-        return None
-
-    def text(self) -> str:
-        return self.said.decode()
-
-    def conversation(self) -> bytes:
-        return self.said
-
-    def query(self, route: str) -> Query:
-        return Query(last=self.text(), whole=self.text(), route=route)
 
 
 @dataclass(frozen=True)

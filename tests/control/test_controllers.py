@@ -22,7 +22,8 @@ from router.control.events import RouteCounts, Shipment, received, shipped
 from router.control.live import Boards, LiveRoute
 from router.control.plan import Plan
 from router.control.tally import Tally
-from tests.control.made import FLOOR, Asked, live_route
+from tests.control.made import FLOOR, live_route
+from tests.support.policy_parts import Asked
 
 NOW = 1e9
 
@@ -47,7 +48,7 @@ def seen(controllers: Controllers, plan: Plan) -> tuple[int, int]:
     return status.requests, status.audits
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 6)), max_size=40),
     st.sets(st.integers(0, 39)),
@@ -253,7 +254,14 @@ def test_counts_in_bins_that_do_not_exist_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "state", [b"", b"nonsense", zlib.compress(b"{}"), zlib.compress(msgspec.json.encode({"format": 99}))]
+    "state",
+    [
+        b"",
+        b"nonsense",
+        zlib.compress(b"{}"),
+        zlib.compress(msgspec.json.encode({"format": 99})),
+        zlib.compress(msgspec.json.encode({"format": 2, "lost": 0, "workers": []})),
+    ],
 )
 def test_a_memory_that_cannot_be_read_is_refused(state: bytes) -> None:
     with pytest.raises(ValueError, match=r"damaged|format"):

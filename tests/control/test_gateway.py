@@ -16,6 +16,7 @@ from router.control import control
 from router.control.live import State
 from router.control.names import state_key
 from router.control.published import decoded
+from router.ledger.status import declare_nothing
 from tests.control.conftest import Connect
 from tests.router.conftest import student, teacher
 from tests.router.evidence.conftest import RedisProcess
@@ -39,7 +40,8 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def url(lasting_redis: RedisProcess, connect: Connect) -> str:
-    """Of a Redis that has just been emptied."""
+    """Of a Redis that has just been emptied, and is told that no worker holds any money."""
+    declare_nothing(lasting_redis.url)
     return lasting_redis.url
 
 

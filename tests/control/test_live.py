@@ -14,7 +14,8 @@ from router.control.conversations import Conversations
 from router.control.live import Boards, LiveRoute, State
 from router.control.tally import MOST_AUDITS
 from router.ledger.pricing import Usage
-from tests.control.made import FLOOR, Asked, live_route
+from tests.control.made import FLOOR, live_route
+from tests.support.policy_parts import Asked
 
 PAIR = Audited(0.2, 1.0, 0.1, 5.0, True)
 
@@ -27,8 +28,8 @@ def published(live: LiveRoute, **state: object) -> None:
 def test_what_the_teacher_costs_more_is_learned_from_answers() -> None:
     live = live_route(Boards())
     for _ in range(2_000):
-        live.answered(Asked(), "teacher", Usage(1_000, 500))
-        live.answered(Asked(), "student", Usage(1_200, 100))
+        live.answered(Asked(prompt_bytes=3_000), "teacher", Usage(1_000, 500))
+        live.answered(Asked(prompt_bytes=3_000), "student", Usage(1_200, 100))
     request = Asked(prompt_bytes=6_000)  # twice as long
     teacher_usd = (2_000 * 2.0 + 500 * 8.0) / 1e6
     student_usd = (2_400 * 0.2 + 100 * 0.8) / 1e6
@@ -51,13 +52,13 @@ def test_what_was_learned_outlives_a_reload_with_the_same_models() -> None:
 def test_a_conversation_is_kept_with_what_its_cache_saves() -> None:
     sticky = StickySettings(margin=0.2)
     live = live_route(Boards(), sticky=sticky, conversations=Conversations())
-    said = Asked(b"a long talk")
+    said = Asked("a long talk", prompt_bytes=3_000)
     assert live.kept(said) is None
     live.answered(said, "teacher", Usage(1_000, 0))
     kept = live.kept(said)
     assert kept and (kept.arm, kept.margin) == ("teacher", 0.2)
     assert kept.switch_cost_usd == pytest.approx(1_000 * (2.0 - 0.5) / 1e6, rel=0.01)
-    assert live.kept(Asked(b"another one")) is None
+    assert live.kept(Asked("another one")) is None
 
 
 def test_a_cache_saves_no_more_than_the_prompt_costs() -> None:

@@ -29,10 +29,11 @@ from router.evidence.redis import Unreachable
 from router.ledger.names import window_key
 from router.ledger.pricing import NANO_PER_USD
 from tests.control.conftest import KEEPING, Connect
-from tests.control.made import FLOOR, Asked, Process, count, live_route
+from tests.control.made import FLOOR, Process, count, live_route
 from tests.router.evidence.conftest import RedisProcess
 from tests.support.gateway import PATIENCE_S
 from tests.support.keys import comes_to
+from tests.support.policy_parts import Asked
 
 HOUR = Budget(window="hour", limit_usd=10, target_usd=4)
 
@@ -238,6 +239,9 @@ async def test_what_waits_for_redis_is_bounded_and_what_does_not_fit_is_counted(
     await one.shipper.ship()
     await one.leader.turn()
     assert await counted(one.redis) == (7 + MOST_WAITING - 1, 0)  # of the time when a floor was followed
+    await one.work(1)
+    await one.leader.turn()
+    assert one.metric("control_shipments_lost_total") == 0  # they are told of as dropped
 
 
 async def test_a_state_that_cannot_be_read_is_told_once(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:

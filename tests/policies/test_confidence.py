@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from policies.confidence import LEVELS, SMALLEST, UNSEEN, WEIGHTS, Floats, Row, level_of, total_interval, weight_of
@@ -125,15 +125,22 @@ def test_the_interval_is_between_the_certainties_and_around_the_weighted_sum(
         assert min(weighted, sums[Row.SERVED].sum() - (pairs - harmful)) <= high + 1e-6
 
 
+def interval_in_order(requests: Sequence[tuple[float, bool, float | None]]) -> tuple[Floats, Floats]:
+    """At a delta of 0.05; without draws so unlikely that one bound is past the other, where a smaller delta narrows."""
+    low, high = total_interval(sums_of(requests), 0.05)
+    wider_low, wider_high = total_interval(sums_of(requests), 0.04)
+    assume(wider_low <= low + 1e-6 and wider_high >= high - 1e-6)
+    return low, high
+
+
 @untimed
-@given(rows, st.data())
+@given(rows, losses)
 def test_a_result_only_narrows_the_side_it_speaks_for(
-    requests: list[tuple[float, bool, float | None]], data: st.DataObject
+    requests: list[tuple[float, bool, float | None]], either: float
 ) -> None:
     """But for the certainties, which have the last word where draws were so unlikely that a bound is past them."""
-    before = total_interval(sums_of([(0.3, True, None), *requests]), 0.05)
-    after, harmful, harmless = (
-        total_interval(sums_of([(0.3, True, loss), *requests]), 0.05) for loss in (data.draw(losses), 1.0, 0.0)
+    before, after, harmful, harmless = (
+        interval_in_order([(0.3, True, loss), *requests]) for loss in (None, either, 1.0, 0.0)
     )
     assert after[0] >= min(before[0], after[1]) - 1e-6
     assert after[1] <= max(before[1], after[0]) + 1e-6

@@ -11,7 +11,8 @@ import pytest
 from policies.fixed import FixedConfig
 from policies.learn.trained import Slots
 from policies.plugins import GROUP, PluginError, loaded
-from tests.policies.test_policies import LIVE, Request
+from tests.policies.test_policies import LIVE
+from tests.support.policy_parts import Asked
 
 
 def point(value: str, name: str = "mine") -> EntryPoint:
@@ -46,6 +47,6 @@ async def test_the_policy_of_the_documentation_is_a_plug_in_that_decides(
     monkeypatch.syspath_prepend(tmp_path)
     config = loaded([point("curfew_of_the_docs:CurfewConfig", "curfew")])[0]
     policy = config.model_validate({"kind": "curfew", "max_prompt_bytes": 5}).build("auto", Slots())
-    decision = await policy.decide(Request(prompt_bytes=6), LIVE)
+    decision = await policy.decide(Asked(prompt_bytes=6), LIVE)
     assert decision.reason in ("curfew:night", "curfew:day") and policy.kind == "curfew"
-    assert (await policy.decide(Request(prompt_bytes=5), LIVE)).arm == "student"
+    assert (await policy.decide(Asked(prompt_bytes=5), LIVE)).arm == "student"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from policies.guards import Fit
 from policies.learn.trained import Slots
 from policies.query import Query
 from policies.registry import CONFIGS
+from tests.support.policy_parts import Asked, StillRoute
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "fixed": {"kind": "fixed", "model": "teacher"},
@@ -29,58 +29,16 @@ BY_KIND: dict[str, type[PolicyConfig]] = {
 }
 
 
-@dataclass(frozen=True)
-class Request:
-    """A request as policies see it."""
-
-    tenant: str = ""
-    prompt_bytes: int = 10
-    needs: frozenset[str] = frozenset()
-    output_tokens: int | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    words: str = "hello"
-
-    def header(self, name: str) -> str | None:
-        return self.headers.get(name)
-
-    def text(self) -> str:
-        return self.words
-
-    def conversation(self) -> bytes:
-        return self.words.encode()
-
-    def query(self, route: str) -> Query:
-        return Query(last=self.words, whole=self.words, needs=self.needs, tenant=self.tenant, route=route)
-
-
 REQUESTS = [
-    Request(),
-    Request(needs=frozenset({"tools"})),
-    Request(prompt_bytes=10**6, words="x" * 100),
-    Request(tenant="acme", headers={"x-tier": "gold"}),
-    *(Request(words=f"question {number}") for number in range(40)),
+    Asked(),
+    Asked(needs=frozenset({"tools"})),
+    Asked(prompt_bytes=10**6, words="x" * 100),
+    Asked(tenant="acme", headers={"x-tier": "gold"}),
+    *(Asked(words=f"question {number}") for number in range(40)),
 ]
 
 
-@dataclass(frozen=True)
-class AtRest:
-    """A route without controllers, whose teacher costs a cent more."""
-
-    route: str = "auto"
-    floor: float | None = None
-    pace_usd: float | None = None
-
-    def extra_cost_usd(self, request: Any) -> float:
-        return 0.01
-
-    def teacher_cost_usd(self, request: Any) -> float:
-        return 0.011
-
-    def kept(self, request: Any) -> None:
-        return None
-
-
-LIVE = AtRest()
+LIVE = StillRoute(extra_usd=0.01, teacher_usd=0.011)
 
 
 def config_of(kind: str, **changes: Any) -> PolicyConfig:
@@ -119,7 +77,7 @@ class TestContract:
 
     async def test_the_arms_come_as_often_as_the_propensity_says(self, kind: str) -> None:
         policy = built(kind)
-        decisions = [await policy.decide(Request(words=f"conversation {number}"), LIVE) for number in range(2_000)]
+        decisions = [await policy.decide(Asked(words=f"conversation {number}"), LIVE) for number in range(2_000)]
         expected = sum(decision.teacher_probability for decision in decisions)
         teachers = sum(decision.arm == "teacher" for decision in decisions)
         assert abs(teachers - expected) < 5 * (0.25 * len(decisions)) ** 0.5
@@ -171,27 +129,27 @@ async def test_a_split_that_is_not_sticky_draws_anew() -> None:
     assert {(await policy.decide(REQUESTS[0], LIVE)).arm for _ in range(60)} == {"teacher", "student"}
 
 
-RULES: list[tuple[dict[str, Any], Request, bool]] = [
-    ({"header": {"X-Tier": "^gold$"}}, Request(headers={"x-tier": "gold"}), True),
-    ({"header": {"X-Tier": "^gold$"}}, Request(headers={"x-tier": "golden"}), False),
-    ({"header": {"X-Tier": "gold"}}, Request(), False),
-    ({"tenant": ["acme", "initech"]}, Request(tenant="acme"), True),
-    ({"tenant": ["acme"]}, Request(), False),
-    ({"min_prompt_bytes": 10}, Request(prompt_bytes=10), True),
-    ({"min_prompt_bytes": 10}, Request(prompt_bytes=9), False),
-    ({"max_prompt_bytes": 10}, Request(prompt_bytes=10), True),
-    ({"max_prompt_bytes": 10}, Request(prompt_bytes=11), False),
-    ({"tools": True}, Request(needs=frozenset({"tools"})), True),
-    ({"tools": False}, Request(needs=frozenset({"tools"})), False),
-    ({"tools": False}, Request(), True),
-    ({"regex": "(?i)PROVE"}, Request(words="please prove"), True),
-    ({"regex": "prove"}, Request(words="please"), False),
-    ({"regex": "prove", "tenant": ["acme"]}, Request(words="prove"), False),
+RULES: list[tuple[dict[str, Any], Asked, bool]] = [
+    ({"header": {"X-Tier": "^gold$"}}, Asked(headers={"x-tier": "gold"}), True),
+    ({"header": {"X-Tier": "^gold$"}}, Asked(headers={"x-tier": "golden"}), False),
+    ({"header": {"X-Tier": "gold"}}, Asked(), False),
+    ({"tenant": ["acme", "initech"]}, Asked(tenant="acme"), True),
+    ({"tenant": ["acme"]}, Asked(), False),
+    ({"min_prompt_bytes": 10}, Asked(prompt_bytes=10), True),
+    ({"min_prompt_bytes": 10}, Asked(prompt_bytes=9), False),
+    ({"max_prompt_bytes": 10}, Asked(prompt_bytes=10), True),
+    ({"max_prompt_bytes": 10}, Asked(prompt_bytes=11), False),
+    ({"tools": True}, Asked(needs=frozenset({"tools"})), True),
+    ({"tools": False}, Asked(needs=frozenset({"tools"})), False),
+    ({"tools": False}, Asked(), True),
+    ({"regex": "(?i)PROVE"}, Asked(words="please prove"), True),
+    ({"regex": "prove"}, Asked(words="please"), False),
+    ({"regex": "prove", "tenant": ["acme"]}, Asked(words="prove"), False),
 ]
 
 
 @pytest.mark.parametrize(("when", "request_", "holds"), RULES)
-async def test_a_rule_holds_when_all_its_conditions_do(when: dict[str, Any], request_: Request, holds: bool) -> None:
+async def test_a_rule_holds_when_all_its_conditions_do(when: dict[str, Any], request_: Asked, holds: bool) -> None:
     policy = built("rules", rules=[{"when": when, "use": "teacher"}], default="student")
     decision = await policy.decide(request_, LIVE)
     assert decision == (Decision("teacher", "rule:0", 1.0) if holds else Decision("student", "rule:default", 0.0))
@@ -237,15 +195,15 @@ FIT = Fit(frozenset({"tools"}), context_tokens=100, max_output_tokens=50, bytes_
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
-        (Request(), None),
-        (Request(needs=frozenset({"tools"})), None),
-        (Request(needs=frozenset({"n", "images"})), "images"),
-        (Request(output_tokens=50), None),
-        (Request(output_tokens=51), "output"),
-        (Request(prompt_bytes=400), None),
-        (Request(prompt_bytes=401), "context"),
-        (Request(prompt_bytes=300, output_tokens=26), "context"),
+        (Asked(), None),
+        (Asked(needs=frozenset({"tools"})), None),
+        (Asked(needs=frozenset({"n", "images"})), "images"),
+        (Asked(output_tokens=50), None),
+        (Asked(output_tokens=51), "output"),
+        (Asked(prompt_bytes=400), None),
+        (Asked(prompt_bytes=401), "context"),
+        (Asked(prompt_bytes=300, output_tokens=26), "context"),
     ],
 )
-def test_a_request_fits_or_the_first_reason_why_not(request_: Request, reason: str | None) -> None:
+def test_a_request_fits_or_the_first_reason_why_not(request_: Asked, reason: str | None) -> None:
     assert FIT.misfit(request_) == reason

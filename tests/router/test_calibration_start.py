@@ -12,7 +12,7 @@ from policies.learn.artifact import CalibrationSet
 from router.runtime import Runtime, Standing
 from router.settings import parse
 from tests.support.gateway import two_models
-from tests.trained.policies import Plain
+from tests.support.policy_parts import Estimator
 
 POLICY = {"kind": "difficulty", "threshold": 0.5, "file": "/none/trained"}
 PAIRS = CalibrationSet(*[np.array([0.5])] * 4)
@@ -44,6 +44,6 @@ async def test_a_floor_starts_from_pairs_of_the_models_that_serve(
             arm: [versions[arm] if each == "now" else each for each in found] for arm, found in models.items()
         }
     (slot,) = standing.slots
-    slot.current = Plain("difficulty", "00000001", report=report, calibration_set=PAIRS)
+    slot.current = Estimator(kind="difficulty", version="00000001", report=report, calibration_set=PAIRS)
     assert route.live.calibration() is (PAIRS if starts else None)
     await runtime.close()

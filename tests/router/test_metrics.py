@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.record.metrics import PREFIX, Metrics, RouteInfo
+from router.record.metrics import PREFIX, Metrics, PolicyInfo, RouteInfo
 from tests.support.gateway import API_KEY, PATHS, RunningGateway, ask, eventually, running_gateway, two_models
 from tests.support.scripted import Reply, ScriptedUpstream, Usage, failing
 
@@ -54,7 +54,8 @@ def test_names_carry_base_units_and_help() -> None:
 
 def test_every_attribute_is_one_of_the_three_kinds_or_collects_itself() -> None:
     metrics = Metrics()
-    kinds = [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram | RouteInfo)]
+    known = Counter | Gauge | Histogram | RouteInfo | PolicyInfo
+    kinds = [value for value in vars(metrics).values() if isinstance(value, known)]
     assert len(kinds) == len(registered(metrics))
 
 

@@ -13,15 +13,16 @@ from policies.learn.trained import Score
 from policies.query import Query
 from router.complaints import EVERY_S, Complaints
 from router.errors import BadRequest
-from tests.router.gate.test_learned import LEARNED, Estimator, promote
+from tests.router.gate.test_learned import LEARNED, promote
 from tests.support.gateway import running_gateway, two_models
+from tests.support.policy_parts import Estimator
 from tests.support.scripted import ScriptedUpstream
 
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 DIFFICULTY = {"kind": "difficulty", "threshold": 0.5, "file": "/none/trained"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Broken(Estimator):
     error: type[Exception] = ArithmeticError
 

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from policies.base import Policy, PolicyConfig
+from policies.learn.trained import Slots
 from router.errors import ConfigError
+from router.policy_settings import policy_problems
 from router.settings import Config, parse
 from tests.support.gateway import Json, two_models
 
@@ -69,6 +72,39 @@ def test_what_has_all_it_needs_loads(data: Json) -> None:
         (config({"floor": {"silent_s": 120}}, **REDIS), "silent_s: 120 s is no longer than audit.timeout_s (120 s)"),
         (config({"floor": {"alpha": 2}}, **REDIS), "routes.auto.policy.floor.alpha: Input should be less than 1"),
         (
+            config({"floor": {"stale_s": 2}}, **REDIS),
+            "routes.auto.policy.floor.stale_s: 2 s is shorter than the controllers may take to change hands (10 s), so "
+            "that the teacher would serve everything meanwhile; raise it",
+        ),
+        (
+            config({"trained": "auto"}, **REDIS),
+            "routes.auto.policy.trained: 'auto' is no trained policy of kind difficulty; expected ROUTE:difficulty",
+        ),
+        (
+            config({"trained": "auto:cascade"}, **REDIS),
+            "routes.auto.policy.trained: 'auto:cascade' is no trained policy of kind difficulty",
+        ),
+        (
+            config({}, policies={"x": {"kind": "cascade", "gate": "learned", "trained": "my own:cascade"}}, **REDIS),
+            "policies.x.trained: 'my own:cascade' is no trained policy of kind cascade; expected ROUTE:cascade",
+        ),
+        (
+            config({"file": "p"}, policies={"x": {"kind": "difficulty", "threshold": 1}}),
+            "policies.x: trained policies are kept in redis; add it, or name a `file`",
+        ),
+        (
+            config({}, route={"encoder": {"kind": "embeddings", "model": "e"}}, **REDIS),
+            "routes.auto.encoder.model: unknown model 'e'; known: teacher, student",
+        ),
+        (
+            config({}, route={"encoder": {"kind": "embeddings", "model": "teacher", "wait_s": 1}}, **REDIS),
+            "routes.auto.encoder.wait_s: unknown key; known: kind, model, timeout_s",
+        ),
+        (
+            config({}, route={"encoder": {"kind": "onnx", "model": "m", "tokenizer": "t", "max_tokens": 1}}, **REDIS),
+            "routes.auto.encoder.max_tokens: Input should be greater than or equal to 8",
+        ),
+        (
             config({}, route={"sticky": {"ttl": 3}}, **REDIS),
             "routes.auto.sticky.ttl: unknown key; known: margin, ttl_s",
         ),
@@ -78,3 +114,28 @@ def test_what_is_missing_is_named_with_its_place_and_the_fix(data: Json, problem
     with pytest.raises(ConfigError) as refused:
         parsed(data)
     assert problem in str(refused.value)
+
+
+def test_two_routes_that_follow_one_trained_policy_have_one_encoder() -> None:
+    data = config({}, route={"encoder": {"kind": "embeddings", "model": "teacher"}}, **REDIS)
+    auto = data["routes"]["auto"]
+    follower = auto | {"policy": {"kind": "difficulty", "threshold": 0.1, "trained": "auto:difficulty"}}
+    data["routes"] |= {"too": follower}
+    parsed(data)
+    data["routes"]["too"] = follower | {"encoder": {"kind": "embeddings", "model": "student"}}
+    with pytest.raises(
+        ConfigError, match=r"routes\.too\.encoder: routes\.auto follows 'auto:difficulty', too: give both"
+    ):
+        parsed(data)
+
+
+class UnfinishedConfig(PolicyConfig):
+    """A plug-in's, whose policy is not one yet."""
+
+    def build(self, route: str, slots: Slots) -> Policy:
+        return self  # type: ignore[return-value]
+
+
+def test_a_policy_that_lacks_what_the_gateway_reads_of_it_is_named() -> None:
+    problems = list(policy_problems({}, {"mine": UnfinishedConfig(kind="mine")}, {}, (), has_redis=True))
+    assert problems == ["policies.mine: the policy of kind 'mine' has no scorer, decide, at; see policies.base.Policy"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 
@@ -11,6 +14,8 @@ from router.auth import ANYBODY, Caller
 from router.errors import BadRequest
 from router.prompt import LARGEST, MAX_OPENING_CHARACTERS, opening_text, query_of
 from router.request import ClientRequest, Endpoint, parse_fields
+
+T = TypeVar("T")
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {}}}
 CHAT = [
@@ -58,6 +63,27 @@ def test_a_request_shows_its_texts_and_its_structure(
     assert {name: getattr(query, name) for name in expected} == expected
     record = {"model": "auto"} | body
     assert query == query_of(record, endpoint, needs=query.needs, tenant=query.tenant, key=query.key, route="auto")
+
+
+def with_little_stack(call: Callable[[], T], frames: int) -> T:
+    """What `call` gives, so many frames below the limit of recursion."""
+    return _below(call, sys.getrecursionlimit() - len(inspect.stack(0)) - frames)
+
+
+def _below(call: Callable[[], T], further: int) -> T:
+    return call() if further <= 0 else _below(call, further - 1)
+
+
+def test_a_prompt_that_cannot_be_read_any_more_is_a_conversation_by_its_bytes() -> None:
+    nested: list[Any] = []
+    for _ in range(200):
+        nested = [nested]
+    prompts = [[{"role": "user", "content": [name, nested]}] for name in ("a", "a", "b")]
+    first, same, other = (asked("chat", {"messages": prompt}) for prompt in prompts)
+    with pytest.raises(BadRequest, match="cannot be read"):
+        with_little_stack(lambda: first.value("messages"), 100)
+    told = [with_little_stack(each.conversation, 100) for each in (first, same, other)]
+    assert told[0] == told[1] != told[2]
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])

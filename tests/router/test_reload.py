@@ -15,22 +15,10 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import HI, RunningGateway, eventually, running_gateway, two_models
-from tests.support.scripted import Exchange, Reply, ScriptedUpstream, failing
+from tests.support.scripted import Held, Reply, ScriptedUpstream, failing
 
 Json = dict[str, Any]
 CASCADE = {"kind": "cascade", "escalate_at": 0.5}
-
-
-class Held:
-    """A step that waits for `go` before it answers."""
-
-    def __init__(self, reply: Reply) -> None:
-        self.reply = reply
-        self.go = asyncio.Event()
-
-    async def __call__(self, exchange: Exchange) -> None:
-        await self.go.wait()
-        await self.reply(exchange)
 
 
 def write(path: Path, config: Json | str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -375,7 +376,8 @@ def loads_or_is_refused(text: str) -> None:
 
 def test_what_is_allowed_and_hardly_meant_is_a_warning() -> None:
     audit = {"rate": 0.1, "budget_usd_per_day": 0, "targeted": {"low_confidence": 0.1}}
-    config = two_models("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1", route={"audit": audit}, redis="redis://r")
+    route = {"audit": audit, "sticky": {"ttl_s": 60}}
+    config = two_models("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1", route=route, redis="redis://r")
     for model in config["models"].values():
         model["max_output_tokens"] = 16
     config["comparators"] = {"mine": {"kind": "command", "argv": ["/nowhere/compare"]}}
@@ -384,7 +386,61 @@ def test_what_is_allowed_and_hardly_meant_is_a_warning() -> None:
         "models.teacher.training_use",
         "routes.auto.audit.budget_usd_per_day",
         "routes.auto.audit.targeted.low_confidence",
+        "routes.auto.sticky",
         "comparators.mine",
+    ]
+
+
+def test_what_learns_or_certifies_without_being_told_anything_is_a_warning() -> None:
+    floor = {"kind": "difficulty", "file": "/nowhere/a.policy", "floor": {}}
+    audit = {"rate": 0.0, "budget_usd_per_day": 0}
+    config = two_models("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1", redis="redis://r", policy=floor)
+    for model in config["models"].values():
+        model |= {"max_output_tokens": 16, "training_use": "deny"}
+    plain = {**config["routes"]["auto"], "policy": {"kind": "difficulty", "threshold": 1}}
+    config["routes"] = {
+        "auto": {**config["routes"]["auto"], "audit": audit},
+        "seen": {**config["routes"]["auto"], "mode": "observe", "audit": {"rate": 0.1}},
+        "learns": {**plain, "training": {}},
+        "floored": {**plain, "training": {}, "policy": {"kind": "difficulty", "floor": {}}},
+        "gated": {**plain, "training": {}, "policy": {"kind": "cascade", "gate": "learned", "floor": {}}},
+        "reads": {**plain, "encoder": {"kind": "onnx", "model": "/nowhere/m.onnx", "tokenizer": "/nowhere/t.json"}},
+    }
+    told = warnings(parse(json.dumps(config), {}).config)
+    assert [warning.partition(": ")[0] for warning in told] == [
+        "routes.auto.audit.budget_usd_per_day",
+        "routes.seen.policy.floor",
+        "routes.learns.training",
+        "routes.floored.training",
+        "routes.auto.policy.file",
+        "routes.seen.policy.file",
+        "routes.reads.encoder.model",
+        "routes.reads.encoder.tokenizer",
+    ]
+    assert "routes.auto.policy.file: there is no file '/nowhere/a.policy' here" in told
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"), [({}, True), ({"gate": "checks", "checks": {"a": {"kind": "json_schema"}}}, False)]
+)
+def test_a_gate_by_log_probabilities_that_the_student_is_not_said_to_give_is_a_warning(
+    policy: dict[str, Any], told: bool
+) -> None:
+    cascade, models = {"kind": "cascade", **policy}, {"supports": ["tools"]}
+    config = two_models("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1", policy=cascade, models=models)
+    found = [warning.partition(": ")[0] for warning in warnings(parse(json.dumps(config), {}).config)]
+    assert ("routes.auto.policy.gate" in found) is told
+
+
+def test_scheduled_training_without_its_libraries_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, route = {"kind": "difficulty", "threshold": 1}, {"training": {}, "audit": {"rate": 0.1}}
+    config = two_models("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1", policy=policy, route=route, redis="redis://r")
+    config["models"]["teacher"]["training_use"] = "deny"
+    read = parse(json.dumps(config), {}).config
+    assert warnings(read) == []
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    assert warnings(read) == [
+        "routes.auto.training: needs lightgbm, not installed here: pip install 'distill-router[learn]'"
     ]
 
 

@@ -14,7 +14,7 @@ from router.ledger.pricing import DatedPrices, Usage
 from router.price_settings import Price
 from router.wire.usage import read_usage
 from tests.support.gateway import ask, running_gateway, two_models
-from tests.support.scripted import Reply, ScriptedUpstream
+from tests.support.scripted import Held, Reply, ScriptedUpstream
 
 untimed = settings(deadline=None)  # a busy machine is no failure
 
@@ -141,12 +141,7 @@ async def test_a_call_keeps_the_prices_that_it_began_with(
     teacher: ScriptedUpstream, student: ScriptedUpstream, stream: bool
 ) -> None:
     """A list of prices whose second entry begins while the first call waits for its answer."""
-    may_answer = asyncio.Event()
-
-    async def held(exchange: Any) -> None:
-        await may_answer.wait()
-        await student.default(exchange)
-
+    held = Held(student.default)
     async with running_gateway(two_models(teacher.url, student.url)) as gw:
         now = [0.0]
         model = gw.gateway.runtime.models["student"]
@@ -156,7 +151,7 @@ async def test_a_call_keeps_the_prices_that_it_began_with(
         first = asyncio.create_task(gw.http.post("/v1/chat/completions", json=ask("chat", stream=stream)))
         await student.arrived(1)
         now[0] = later.starts
-        may_answer.set()
+        held.go.set()
         assert (await first).status_code == 200
         await gw.ask("chat", stream=stream)
         assert [row.ch[0].nano for row in await gw.rows(2)] == [20 * 1_000, 20 * 100_000]

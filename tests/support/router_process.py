@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.server_process import HOST, free_port
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 COMMAND = (sys.executable, "-m", "router.cli")
 
 

@@ -6,6 +6,7 @@ Starting and waiting are two steps, so that several servers load at the same tim
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ STOP_TIMEOUT_S = 15
 LOG_LINES_SHOWN = 150
 """vLLM prints the cause well before the end."""
 HOST = "127.0.0.1"
+PORTS = range(10_000, 32_000)
 
 
 class ServerNotReady(Exception):
@@ -28,10 +30,12 @@ class ServerNotReady(Exception):
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the kernel gives to outgoing connections: none of them takes it before the server does."""
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 @dataclass

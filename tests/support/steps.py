@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -162,6 +163,18 @@ class Reply(Answer):
         else:
             exchange.close()
         return True
+
+
+class Held:
+    """A step that waits for `go` before it takes place."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.go = asyncio.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await self.go.wait()
+        await self.step(exchange)
 
 
 @dataclass(frozen=True)

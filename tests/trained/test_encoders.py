@@ -43,6 +43,15 @@ def test_texts_become_vectors_of_length_one_in_their_order(server: Embedder, set
     assert server.asked[0]["model"] == "small-embedder" and server.keys == ["Bearer sk-1"]
 
 
+def test_a_proxy_of_the_environment_is_not_asked_as_for_no_other_call_of_the_gateway(
+    server: Embedder, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert encoder(SERVED, settings).encode(["four"]).shape == (1, 2)
+
+
 def test_many_texts_are_asked_in_batches(server: Embedder, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "BATCH", 3)
     assert encoder(SERVED, settings).encode(["x" * n for n in range(7)]).shape == (7, 2)

@@ -14,7 +14,8 @@ from policies.learn import artifact
 from policies.learn.trained import Trained
 from router.errors import ConfigError
 from router.evidence.records import PairRecord
-from router.settings import Settings, parse
+from router.server import load_last_good, load_usable
+from router.settings import LAST_GOOD, Settings, parse
 from router.trained import follower
 from router.trained.encoders import encoder_of
 from router.trained.examples import example_of
@@ -130,6 +131,43 @@ def test_scheduled_training_takes_the_vectors_too(embedder: Embedder, redis_url:
     spool_pairs(tmp_path / "spool", recent([told(number) for number in range(240)]))
     outcome = retrain(parse(yaml.safe_dump(written), {}), "auto", "difficulty", Training())
     assert outcome.result == "promoted", outcome
+
+
+@pytest.fixture
+def unusable(tmp_path: Path) -> dict[str, Any]:
+    """A configuration whose encoder's files are not there."""
+    url = "http://127.0.0.1:9/v1"
+    files = {"model": str(tmp_path / "none.onnx"), "tokenizer": str(tmp_path / "none.json")}
+    policy = {"kind": "difficulty", "threshold": 0.5, "file": str(tmp_path / "none.policy")}
+    return two_models(url, url, policy=policy, route={"encoder": {"kind": "onnx", **files}})
+
+
+def test_an_encoder_whose_files_cannot_be_used_stops_the_start_and_names_its_place(
+    unusable: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "router.yaml"
+    path.write_text(yaml.safe_dump(unusable))
+    with pytest.raises(ConfigError, match=r"routes\.auto\.encoder: "):
+        load_usable(path)
+
+
+def test_a_new_worker_takes_what_the_others_have_and_not_a_file_with_an_encoder_that_they_refused(
+    unusable: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "router.yaml"
+    path.write_text(yaml.safe_dump(unusable))
+    del unusable["routes"]["auto"]["encoder"]
+    (tmp_path / LAST_GOOD).write_text(yaml.safe_dump(unusable))
+    assert load_last_good(path, tmp_path).config.routes["auto"].encoder is None
+
+
+async def test_a_worker_whose_encoder_has_gone_since_the_start_answers_without_it(
+    unusable: dict[str, Any], upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    unusable["models"]["teacher"]["base_urls"] = [upstream.url]
+    async with running_gateway(unusable) as gw:
+        assert await ask(gw, 0) == "teacher"
+    assert "this worker decides without the vectors of encoders: routes.auto.encoder: " in caplog.text
 
 
 def test_an_encoder_that_cannot_be_asked_or_has_no_use_is_refused(embedder: Embedder, redis_url: str) -> None:

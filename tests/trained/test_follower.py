@@ -19,8 +19,9 @@ from router.trained.follower import TrainedFollower
 from router.trained.metrics import TrainedMetrics
 from router.trained.store import PREFIX, TrainedStore
 from tests.support.gateway import eventually
+from tests.support.policy_parts import Estimator
 from tests.support.redis_process import RedisProcess
-from tests.trained.policies import Plain, loads, record
+from tests.trained.policies import loads, record
 
 NAME = "auto:difficulty"
 
@@ -92,6 +93,22 @@ async def test_a_slot_that_is_made_later_is_filled_at_the_next_turn(store: Train
         assert worker.version("other:difficulty") is None
 
 
+async def test_a_slot_that_no_policy_names_any_more_is_left_alone_until_one_does_again(store: TrainedStore) -> None:
+    await promote(store, "00000001")
+    worker = Worker(store)
+    await worker.follower.turn()
+    assert worker.metric("trained_policy_workers", version="00000001") == 1
+    worker.follower.configure([])
+    assert worker.metric("trained_policy_workers", version="00000001") == 0
+    await promote(store, "00000002")
+    await worker.follower.turn()
+    assert worker.version() == "00000001"
+    await worker.follower.turn(coming=[NAME])
+    worker.follower.configure([NAME])
+    assert worker.version() == "00000002"
+    assert worker.metric("trained_policy_workers", version="00000002") == 1
+
+
 @pytest.mark.parametrize(
     ("data", "why"), [(b"nonsense", "it is no trained policy"), (b"cascade 00000002", "kind cascade, not difficulty")]
 )
@@ -114,7 +131,7 @@ async def test_what_cannot_be_loaded_changes_nothing_and_is_told_and_counted_onc
 async def test_a_file_that_breaks_the_loader_stops_no_other_slot(
     store: TrainedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(data: bytes) -> Plain:
+    def broken(data: bytes) -> Estimator:
         if data.startswith(b"hostile"):
             raise AttributeError("'int' object has no attribute 'isdigit'")
         return loads(data)

@@ -140,6 +140,21 @@ async def test_a_route_that_a_reload_brings_is_ready_when_it_is_asked(
         assert await ask(gw, EASY, "new") == "student"
 
 
+async def test_no_worker_is_said_to_decide_by_a_version_that_a_reload_took_from_its_route(
+    upstream: ScriptedUpstream, redis_url: str, trained: Trained, tmp_path: Path
+) -> None:
+    path = tmp_path / "router.yaml"
+    settings = config(upstream.url, redis_url)
+    path.write_text(yaml.safe_dump(settings))
+    await promote(redis_url, trained)
+    async with running_gateway(settings, redis_url=redis_url, config_path=path, alone=False) as gw:
+        await follows(gw, trained)
+        settings["routes"]["auto"]["policy"] = {"kind": "fixed", "model": "teacher"}
+        path.write_text(yaml.safe_dump(settings))
+        assert await gw.gateway.reload()
+        assert gw.metric("trained_policy_workers", policy=NAME, version=trained.version) == 0
+
+
 async def test_the_gateway_trains_what_its_routes_ask_for(
     upstream: ScriptedUpstream, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

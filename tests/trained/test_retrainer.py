@@ -97,14 +97,16 @@ async def test_of_several_gateways_one_trains(client: Any) -> None:
 async def test_a_training_that_takes_long_stays_with_the_one_that_began_it(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LEASE_S", 0.3)
+    monkeypatch.setattr(module, "LEASE_S", 1.5)
     slow, other = Gateway(client, Outcome("candidate", "")), Gateway(client)
     slow.may_end.clear()
     running = asyncio.create_task(slow.retrainer.train_if_due(PLAN))
     await eventually(lambda: slow.ran)
-    for _ in range(30):  # twice as long as the first claim
+    first = await client.hget(SCHEDULE, NAME)
+    while (renewed := await client.hget(SCHEDULE, NAME)) == first:
         assert not await other.retrainer.train_if_due(PLAN)
         await asyncio.sleep(0.02)
+    assert int(renewed) > int(first)
     slow.may_end.set()
     assert await running
 

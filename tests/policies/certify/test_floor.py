@@ -285,7 +285,7 @@ def test_the_status_speaks_of_all_traffic() -> None:
     assert status.threshold == floor.threshold
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(1, 60), st.sampled_from([1.0, 4.0]), st.booleans())
 def test_a_restart_changes_nothing(at: int, harm: float, begun: bool) -> None:
     floor, rng = Floor(SETTINGS), np.random.default_rng(at)

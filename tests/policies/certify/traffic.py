@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,20 +67,6 @@ def drive(
 ) -> Course:
     """Steps `begin` to `begin + steps` through the floor, a second each. Not `answered`: no audit comes back."""
     course = Course()
-    for _ in _steps(floor, steps, make, rng, begin, answered, course):
-        pass
-    return course
-
-
-def _steps(
-    floor: Floor,
-    steps: int,
-    make: Callable[[int], Requests],
-    rng: np.random.Generator,
-    begin: int,
-    answered: bool,
-    course: Course,
-) -> Iterator[None]:
     waiting: list[Audited] = []
     for step in range(begin, begin + steps):
         of, rate, threshold = make(step), floor.audit_rate, floor.threshold
@@ -99,4 +85,4 @@ def _steps(
             if answered
         ]
         course.phases.append(floor.phase)
-        yield
+    return course

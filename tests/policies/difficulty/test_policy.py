@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -12,85 +11,30 @@ from pydantic import TypeAdapter, ValidationError
 from policies.base import Decision
 from policies.control.stickiness import Kept
 from policies.difficulty.policy import DifficultyConfig
-from policies.gate.answer import StudentAnswer
 from policies.learn.trained import Score, Slots
 from policies.query import Query
+from tests.support.policy_parts import Asked, Estimator, StillRoute
+
+LIVE = StillRoute(extra_usd=0.01, teacher_usd=0.011)
 
 
-@dataclass(frozen=True)
-class Fixed:
-    """A trained policy that says the same of every request."""
-
-    loss: float
-    version: str = "11112222"
-    kind: str = "difficulty"
-    after: Literal["request", "sentence", "answer"] = "request"
-    encoder: str = ""
-
-    @property
-    def report(self) -> Mapping[str, Any]:
-        return {}
-
-    @property
-    def calibration_set(self) -> None:
-        return None
-
-    def score(self, query: Query, answer: StudentAnswer | None = None) -> Score:
-        return Score(self.loss, 0.25)
-
-
-@dataclass(frozen=True)
-class Asked:
-    tenant: str = ""
-    prompt_bytes: int = 10
-    needs: frozenset[str] = frozenset()
-    output_tokens: int | None = None
-
-    def header(self, name: str) -> str | None:
-        return None
-
-    def text(self) -> str:
-        return "hello"
-
-    def conversation(self) -> bytes:
-        return b"hello"
-
-    def query(self, route: str) -> Query:
-        return Query(last="hello", whole="hello", route=route)
-
-
-@dataclass(frozen=True)
-class Now:
-    """What the route knows."""
-
-    floor: float | None = None
-    pace_usd: float | None = None
-    keeps: Kept | None = None
-    route: str = "auto"
-
-    def extra_cost_usd(self, request: object) -> float:
-        return 0.01
-
-    def teacher_cost_usd(self, request: object) -> float:
-        return 0.011
-
-    def kept(self, request: object) -> Kept | None:
-        return self.keeps
+def live(**controllers: Any) -> StillRoute:
+    return replace(LIVE, **controllers)
 
 
 def config_of(**block: Any) -> DifficultyConfig:
     return TypeAdapter(DifficultyConfig).validate_python({"kind": "difficulty"} | block)
 
 
-async def decided(loss: float | None, now: Now, **block: Any) -> Decision:
+async def decided(loss: float | None, now: StillRoute, **block: Any) -> Decision:
     slots = Slots()
-    slots.named("auto:difficulty").current = None if loss is None else Fixed(loss)
+    slots.named("auto:difficulty").current = None if loss is None else Estimator(loss)
     return await config_of(**block).build("auto", slots).decide(Asked(), now)
 
 
 @pytest.mark.parametrize(("loss", "arm"), [(0.29, "student"), (0.3, "teacher"), (1.0, "teacher")])
 async def test_the_teacher_answers_from_the_threshold_on(loss: float, arm: str) -> None:
-    decision = await decided(loss, Now(), threshold=0.3)
+    decision = await decided(loss, LIVE, threshold=0.3)
     assert (decision.arm, decision.reason, decision.threshold) == (arm, "difficulty:threshold", 0.3)
     assert decision.score == Score(loss, 0.25)
     assert decision.teacher_probability == (1.0 if arm == "teacher" else 0.0)
@@ -99,27 +43,27 @@ async def test_the_teacher_answers_from_the_threshold_on(loss: float, arm: str) 
 @pytest.mark.parametrize(
     ("now", "block", "arm", "reason"),
     [
-        (Now(pace_usd=60.0), {"threshold": 0.3, "pace": "day"}, "student", "pace"),
-        (Now(pace_usd=60.0), {"threshold": 0.3}, "teacher", "threshold"),
-        (Now(pace_usd=60.0, floor=0.4), {"threshold": 0.3, "pace": "day"}, "teacher", "floor"),
-        (Now(), {"pace": "day"}, "teacher", "pace"),
-        (Now(floor=0.0), {"floor": {"alpha": 0.02}}, "teacher", "floor"),
-        (Now(floor=0.9), {"floor": {"alpha": 0.02}}, "student", "floor"),
-        (Now(keeps=Kept("student", 0.01)), {"threshold": 0.3}, "student", "sticky"),
-        (Now(keeps=Kept("teacher", 0.01)), {"threshold": 0.3}, "teacher", "threshold"),
+        (live(pace_usd=60.0), {"threshold": 0.3, "pace": "day"}, "student", "pace"),
+        (live(pace_usd=60.0), {"threshold": 0.3}, "teacher", "threshold"),
+        (live(pace_usd=60.0, floor=0.4), {"threshold": 0.3, "pace": "day"}, "teacher", "floor"),
+        (LIVE, {"pace": "day"}, "teacher", "pace"),
+        (live(floor=0.0), {"floor": {"alpha": 0.02}}, "teacher", "floor"),
+        (live(floor=0.9), {"floor": {"alpha": 0.02}}, "student", "floor"),
+        (live(conversation=Kept("student", 0.01)), {"threshold": 0.3}, "student", "sticky"),
+        (live(conversation=Kept("teacher", 0.01)), {"threshold": 0.3}, "teacher", "threshold"),
     ],
 )
 async def test_the_strictest_controller_wins_and_is_named(
-    now: Now, block: dict[str, Any], arm: str, reason: str
+    now: StillRoute, block: dict[str, Any], arm: str, reason: str
 ) -> None:
     decision = await decided(0.5, now, **block)
     assert (decision.arm, decision.reason) == (arm, f"difficulty:{reason}")
-    assert decision.switch_cost_usd == (None if now.keeps is None else 0.01)
+    assert decision.switch_cost_usd == (None if now.conversation is None else 0.01)
 
 
 @pytest.mark.parametrize("arm", ["teacher", "student"])
 async def test_while_nothing_is_trained_the_configured_arm_answers(arm: str) -> None:
-    decision = await decided(None, Now(), threshold=0.3, untrained=arm)
+    decision = await decided(None, LIVE, threshold=0.3, untrained=arm)
     assert (decision.arm, decision.reason, decision.score) == (arm, "difficulty:untrained", None)
 
 
@@ -127,22 +71,22 @@ async def test_a_promotion_takes_effect_at_the_next_decision() -> None:
     slots = Slots()
     policy = config_of(threshold=0.3).build("auto", slots)
     before = policy.version
-    slots.named("auto:difficulty").current = Fixed(0.1)
-    assert (await policy.decide(Asked(), Now())).arm == "student"
+    slots.named("auto:difficulty").current = Estimator(0.1)
+    assert (await policy.decide(Asked(), LIVE)).arm == "student"
     first = policy.version
-    slots.named("auto:difficulty").current = replace(Fixed(0.9), version="33334444")
-    assert (await policy.decide(Asked(), Now())).arm == "teacher"
+    slots.named("auto:difficulty").current = replace(Estimator(0.9), version="33334444")
+    assert (await policy.decide(Asked(), LIVE)).arm == "teacher"
     assert len({before, first, policy.version}) == 3 and policy.version.endswith("33334444")
 
 
 async def test_the_floor_and_the_price_are_those_of_the_estimator_that_scores() -> None:
     """Another one is promoted, with a floor of its own, while the vector of a request is awaited."""
-    slots, now = Slots(), Now(floor=0.4, pace_usd=1.0)
+    slots, now = Slots(), live(floor=0.4, pace_usd=1.0)
     slot = slots.named("auto:difficulty")
-    slot.current = Fixed(0.5, encoder="mini")
+    slot.current = Estimator(0.5, encoder="mini")
 
     async def encode(text: str) -> None:
-        slot.current = replace(Fixed(0.1), version="33334444")
+        slot.current = replace(Estimator(0.1), version="33334444")
         object.__setattr__(now, "floor", 0.9)
         object.__setattr__(now, "pace_usd", 90.0)
 
@@ -160,13 +104,13 @@ async def test_an_encoder_is_asked_only_for_an_estimator_that_was_trained_with_o
 ) -> None:
     slots, seen = Slots(), list[str]()
     slot = slots.named("auto:difficulty")
-    slot.current = Fixed(0.5, encoder=encoder)
+    slot.current = Estimator(0.5, encoder=encoder)
 
     async def encode(text: str) -> None:
         seen.append(text)
 
     slot.encode = encode
-    await config_of(threshold=0.45).build("auto", slots).decide(Asked(), Now())
+    await config_of(threshold=0.45).build("auto", slots).decide(Asked(), LIVE)
     assert seen == asked
 
 
@@ -178,10 +122,10 @@ def test_an_encoder_is_given_neither_nothing_nor_everything(query: Query) -> Non
 
 async def test_an_operating_point_moves_the_threshold_and_not_the_floor() -> None:
     slots = Slots()
-    slots.named("auto:difficulty").current = Fixed(0.5)
+    slots.named("auto:difficulty").current = Estimator(0.5)
     policy = config_of(threshold=0.3).build("auto", slots).at(0.6)
-    assert (await policy.decide(Asked(), Now())).arm == "student"
-    assert (await policy.decide(Asked(), Now(floor=0.4))).arm == "teacher"
+    assert (await policy.decide(Asked(), LIVE)).arm == "student"
+    assert (await policy.decide(Asked(), live(floor=0.4))).arm == "teacher"
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,10 @@ def test_the_report_is_json_and_says_what_was_tried_and_found(model: DifficultyM
     assert set(report["words"]["easier"]) & {"france", "japan", "kenya"}
 
 
+def test_where_no_words_were_learned_the_report_names_none(of_few: DifficultyModel) -> None:
+    assert of_few.report["words"] == {"harder": [], "easier": []}
+
+
 def test_the_report_is_of_losses_that_neither_fit_nor_calibration_had_seen(model: DifficultyModel) -> None:
     assert model.report["log_loss"] == pytest.approx(model.report["calibrations"][model.report["calibration"]])
 

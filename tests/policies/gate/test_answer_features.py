@@ -32,6 +32,17 @@ def test_json_that_was_asked_for_is_checked(text: str, valid: float) -> None:
     assert formed(StudentAnswer(text), JSON_WANTED)["json_valid"] == valid
 
 
+@pytest.mark.parametrize("blank", ["\n", " ", "\n\t"])
+def test_a_student_that_writes_blanks_without_end_is_read_in_one_go(blank: str) -> None:
+    """As small models do in JSON mode. Where a pattern goes back over them, this takes hours."""
+    assert formed(StudentAnswer(f"```json{blank * 500_000}"))["json_valid"] == 0.0
+    assert formed(StudentAnswer(f"```json\n[1]\n{blank * 50_000}```"))["json_valid"] == 1.0
+
+
+def test_points_of_a_list_are_counted_whatever_stands_between_them() -> None:
+    assert formed(StudentAnswer("1. one\n\n  2) two\n \n\t- three\n# four\nStep 5\n6 six"))["listed"] == 5
+
+
 def test_prose_that_nobody_wanted_as_json_is_not_judged_as_json() -> None:
     assert math.isnan(formed(StudentAnswer("It is 1."))["json_valid"])
 

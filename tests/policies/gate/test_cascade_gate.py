@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,26 +18,11 @@ from policies.gate.asks import Asks
 from policies.gate.checks import JsonSchemaCheck
 from policies.learn.trained import Score, Slots
 from policies.query import Query
-from tests.support.live import StillRoute
+from tests.support.policy_parts import Estimator, StillRoute
 
 UNIT = st.floats(0, 1)
 HALF = StudentAnswer("x", signals=signals([-0.6931471805599453]))
 CHECK = {"json": {"kind": "json_schema"}}
-
-
-@dataclass(frozen=True)
-class Estimator:
-    """A trained gate that always says the same."""
-
-    loss: float
-    kind: str = "cascade"
-    version: str = "abcd1234"
-    after: Literal["request", "sentence", "answer"] = "answer"
-    report: Mapping[str, Any] = field(default_factory=dict)
-    calibration_set: None = None
-
-    def score(self, query: Query, answer: StudentAnswer | None = None) -> Score:
-        return Score(self.loss, 0.5)
 
 
 def cascade(slots: Slots | None = None, **block: Any) -> Cascade:
@@ -103,11 +87,11 @@ async def test_a_learned_gate_takes_over_when_it_is_promoted() -> None:
     before = policy.version
     assert loss_of(policy.gate, HALF) == pytest.approx(0.5)
     slots.named("auto:cascade").current = Estimator(0.9)
-    assert policy.gate.score(Query(), HALF) == Score(0.9, 0.5)
+    assert policy.gate.score(Query(), HALF) == Score(0.9, 0.25)
     assert policy.version.endswith("+abcd1234") and policy.version != before
     decision = await policy.decide(Any, StillRoute())  # type: ignore[arg-type]  # it does not look at the request
     slots.named("auto:cascade").current = None
-    assert decision.gate is not None and decision.gate.score(Query(), HALF) == Score(0.9, 0.5)  # one version a request
+    assert decision.gate is not None and decision.gate.score(Query(), HALF) == Score(0.9, 0.25)  # one version a request
 
 
 def test_the_scorer_changes_with_what_scores_and_not_with_the_threshold() -> None:

@@ -32,6 +32,8 @@ NEEDS = {
         ("Sure! Here is what you asked for. A", "Sure! Here is what you asked for."),
         ("1. Preheat the oven well\n2. Mix", "1. Preheat the oven well\n"),
         ('He said "no, not that one." Then', 'He said "no, not that one."'),
+        ("So it goes on ...?! and on", "So it goes on ...?!"),
+        ("So it goes on ...and on. Then", "So it goes on ...and on."),
         ("答えは四十二です。それは", None),
         ("これはとても簡単な計算なので答えは四十二です。次に", "これはとても簡単な計算なので答えは四十二です。"),
         ("Is this the whole answer?", None),  # the stream may go on: "?!"

@@ -78,7 +78,7 @@ def test_odd_but_harmless_files_are_read(tmp_path: Path) -> None:
     assert (second.id, second.dataset, second.prompt) == ("ü", "", "\ufffd ok\u0000")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.text(st.characters(exclude_categories=())), max_size=5))
 def test_whatever_a_text_holds_it_can_be_encoded_and_good_texts_stay(prompts: list[str]) -> None:
     for prompt in prompts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,18 @@ def test_a_chance_that_is_the_same_for_all_is_no_estimate() -> None:
     found = compare(requests, logged, candidate, 0.05).snips
     assert found.candidate.teacher_share == Figure(0.5, 0.5, 0.5)
     assert found.difference.teacher_share == Figure(-0.25, -0.25, -0.25)
+
+
+def test_conversations_in_which_nothing_varies_say_as_much_as_one_request_of_each() -> None:
+    """Of the ways in which losses of a conversation may go together nothing is seen, so that the worst is reckoned."""
+    alone = [request(number) for number in range(40)]
+    talks = [replace(request(number), conversation=f"{number // 10}") for number in range(400)]
+    once, often = (
+        compare(requests, [each.routed(1.0) for each in requests], [each.routed(0.0) for each in requests], 0.05).snips
+        for requests in (alone, talks)
+    )
+    assert often.candidate.loss == once.candidate.loss
+    assert often.difference.loss == once.difference.loss
 
 
 def test_a_known_share_bounds_the_loss() -> None:

@@ -42,6 +42,11 @@ def test_saying_everything_twice_in_one_conversation_teaches_nothing() -> None:
     assert apart.covariance() == pytest.approx(once.covariance() / 2, rel=0.01)
 
 
+@given(st.integers(1, 500), st.floats(0.001, 1))
+def test_equal_weights_are_worth_exactly_as_many_draws(count: int, chance: float) -> None:
+    assert kish(np.full(count, 1 / chance)) == count
+
+
 def test_without_a_weight_there_is_no_mean() -> None:
     with pytest.raises(ValueError, match="no draw"):
         snips(np.ones((2, 1)), np.zeros(2), np.arange(2))

@@ -84,6 +84,11 @@ def test_what_no_threshold_changes_loses_too() -> None:
     assert certified_threshold(logged(1000), ways, 0.2, 0.05) is not None
 
 
+def test_a_share_is_not_certified_where_the_teacher_loses_too() -> None:
+    with pytest.raises(ValueError, match="only where the teacher loses nothing"):
+        certified_share(logged(1), [Choosable(None, *[Outcome(0.0, 0.1, 1.0)] * 2)], 0.05, 0.05)
+
+
 @pytest.mark.parametrize("delta", [0.0, 1.0])
 def test_a_certainty_cannot_be_asked_for(delta: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):

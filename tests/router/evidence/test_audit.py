@@ -12,8 +12,8 @@ import pytest
 
 from policies.bounds import clopper_pearson
 from router.evidence.records import PairRecord
-from tests.support.gateway import API_KEY, PATHS, RunningGateway, running_gateway, two_models
-from tests.support.scripted import HANG, Reply, ScriptedUpstream, ToolCall, failing
+from tests.support.gateway import API_KEY, PATHS, RunningGateway, eventually, running_gateway, two_models
+from tests.support.scripted import HANG, Held, Reply, ScriptedUpstream, ToolCall, failing
 
 Json = dict[str, Any]
 TEACHER = {"kind": "fixed", "model": "teacher"}
@@ -39,6 +39,10 @@ def audited(
     for model in config["models"].values():
         model["supports"] = ["tools", "logprobs"]
     return config
+
+
+def audits_running() -> int:
+    return sum(task.get_name().startswith("audit ") for task in asyncio.all_tasks())
 
 
 async def pair_of(gateway: RunningGateway) -> PairRecord:
@@ -188,12 +192,13 @@ async def test_an_answer_that_takes_too_long_is_a_pair_with_an_error_and_is_paid
 async def test_a_request_is_not_drawn_while_every_place_for_audits_is_taken(
     teacher: ScriptedUpstream, student: ScriptedUpstream
 ) -> None:
-    student.default = HANG
-    config = audited(teacher, student, policy=TEACHER, max_in_flight=1, timeout_s=0.5)
+    student.default = held = Held(student.default)
+    config = audited(teacher, student, policy=TEACHER, max_in_flight=1)
     async with running_gateway(config) as gateway:
         for _ in range(5):
             assert (await gateway.ask("chat")).status_code == 200
         assert gateway.gateway.auditor.sampler.keep(gateway.gateway.runtime.routes["auto"]) == 0
+        held.go.set()
         assert len(await gateway.pairs()) == 1
         assert [row.au for row in await gateway.rows(5)] == [1, 0, 0, 0, 0]
 
@@ -201,56 +206,73 @@ async def test_a_request_is_not_drawn_while_every_place_for_audits_is_taken(
 async def test_audits_that_were_drawn_at_once_are_bounded_when_their_answers_are_there(
     teacher: ScriptedUpstream, student: ScriptedUpstream
 ) -> None:
-    student.default = HANG
-    config = audited(teacher, student, policy=TEACHER, max_in_flight=2, timeout_s=0.5)
+    student.default = held = Held(student.default)
+    config = audited(teacher, student, policy=TEACHER, max_in_flight=2)
     async with running_gateway(config) as gateway:
         gateway.gateway.auditor.sampler.keep = lambda route: 1.0  # type: ignore[method-assign]  # all before any answer
         await asyncio.gather(*(gateway.ask("chat") for _ in range(6)))
-        assert gateway.metric("audits_total", result="full") == 4
+        await eventually(lambda: gateway.metric("audits_total", result="full") == 4, "four without a place")
+        held.go.set()
         assert len(await gateway.pairs()) == 2
 
 
 async def test_with_most_places_taken_fewer_are_drawn_and_the_lower_probability_is_in_the_pair(
     teacher: ScriptedUpstream, student: ScriptedUpstream, seeded: None
 ) -> None:
-    student.default = HANG
-    config = audited(teacher, student, policy=TEACHER, max_in_flight=4, timeout_s=1)
+    student.default = held = Held(student.default)
+    config = audited(teacher, student, policy=TEACHER, max_in_flight=4)
     async with running_gateway(config) as gateway:
         for _ in range(30):
             await gateway.ask("chat")
+        held.go.set()
         pairs = await gateway.pairs()
         assert {pair["probability"] for pair in pairs} == {1, 0.5, 0.25} and len(pairs) == 4
         assert {pair["audit_probability"] for pair in pairs} == {1, 0.5, 0.25}
 
 
 async def test_an_audit_waits_for_a_place_at_the_model(teacher: ScriptedUpstream, student: ScriptedUpstream) -> None:
-    student.script(HANG)
-    config = audited(teacher, student, policy=TEACHER, timeout_s=2)
+    held = Held(student.default)
+    student.script(held)
+    config = audited(teacher, student, policy=TEACHER)
     config["models"]["student"]["max_in_flight"] = 1
     async with running_gateway(config) as gateway:
-        held = asyncio.create_task(gateway.ask("chat", "student"))
+        client = asyncio.create_task(gateway.ask("chat", "student"))
         await student.arrived(1)
         await gateway.ask("chat")
-        assert not await gateway.pairs()  # nobody can blame the student for that
-        assert gateway.metric("audits_total", result="starved") == 1
-        await gateway.ask("chat")
-        held.cancel()
-        await asyncio.wait([held])
+        await eventually(lambda: audits_running() == 1, "an audit")
+        held.go.set()
+        assert (await client).status_code == 200
         assert (await pair_of(gateway)).student.text == "from the student"
 
 
+async def test_nobody_blames_the_student_for_an_audit_that_gets_no_place_in_time(
+    teacher: ScriptedUpstream, student: ScriptedUpstream
+) -> None:
+    held = Held(student.default)
+    student.script(held)
+    config = audited(teacher, student, policy=TEACHER, timeout_s=0.05)
+    config["models"]["student"]["max_in_flight"] = 1
+    async with running_gateway(config) as gateway:
+        client = asyncio.create_task(gateway.ask("chat", "student"))
+        await student.arrived(1)
+        await gateway.ask("chat")
+        await eventually(lambda: gateway.metric("audits_total", result="starved") == 1, "an audit without a place")
+        held.go.set()
+        assert (await client).status_code == 200
+        assert not await gateway.pairs() and len(student.requests) == 1
+
+
 async def test_audits_take_a_share_of_a_models_places(teacher: ScriptedUpstream, student: ScriptedUpstream) -> None:
-    student.default = HANG
-    config = audited(teacher, student, policy=TEACHER, timeout_s=0.5)
+    student.default = held = Held(student.default)
+    config = audited(teacher, student, policy=TEACHER)
     config["models"]["student"] |= {"max_in_flight": 8, "shadow": {"capacity_share": 0.25}}
     async with running_gateway(config) as gateway:
         for _ in range(5):
             await gateway.ask("chat")
         await student.arrived(2)
-        assert gateway.gateway.runtime.models["student"].in_flight == 2
-        await gateway.idle()
-        assert gateway.metric("audits_total", result="pair") == 2
-        assert gateway.metric("audits_total", result="starved") == 3
+        assert (audits_running(), gateway.gateway.runtime.models["student"].in_flight) == (5, 2)
+        held.go.set()
+        assert len(await gateway.pairs()) == 5
 
 
 async def test_background_calls_have_connections_and_settings_of_their_own_and_open_no_circuit(
@@ -272,13 +294,15 @@ async def test_background_calls_have_connections_and_settings_of_their_own_and_o
 
 
 async def test_an_audit_takes_no_clients_place(teacher: ScriptedUpstream, student: ScriptedUpstream) -> None:
-    student.script(HANG)
-    config = audited(teacher, student, policy=TEACHER, timeout_s=1)
+    held = Held(student.default)
+    student.script(held)
+    config = audited(teacher, student, policy=TEACHER)
     config["models"]["student"]["max_in_flight"] = 1
     async with running_gateway(config) as gateway:
         await gateway.ask("chat")
         await student.arrived(1)
         assert (await gateway.ask("chat", "student")).status_code == 200
+        held.go.set()
 
 
 @pytest.mark.parametrize("value", ["1", "true", "yes"])

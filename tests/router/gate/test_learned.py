@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import log
-from typing import Any, Literal
 
 import pytest
 
 from policies.cascade import Cascade
-from policies.gate.answer import StudentAnswer
-from policies.learn.trained import Score
-from policies.query import Query
 from router.evidence.records import ArmAnswer, PairRecord
 from router.gate.seen import recorded
 from tests.support.gateway import RunningGateway, running_gateway, two_models
 from tests.support.pairs import pair
+from tests.support.policy_parts import Estimator
 from tests.support.scripted import Reply, ScriptedUpstream, ToolCall, Usage, Wire
 
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 LEARNED = {"kind": "cascade", "escalate_at": 0.5, "gate": "learned", "file": "/none/trained"}
 AUDIT = {"audit": {"rate": 1.0, "second_draw": 0.0, "confirm": 0.0}}
-
-
-@dataclass
-class Estimator:
-    """Says what it is told to, and remembers what it saw."""
-
-    loss: float
-    kind: str = "cascade"
-    version: str = "abcd1234"
-    after: Literal["request", "sentence", "answer"] = "answer"
-    report: Mapping[str, Any] = field(default_factory=dict)
-    calibration_set: None = None
-    seen: list[tuple[Query, StudentAnswer | None]] = field(default_factory=list)
-
-    def score(self, query: Query, answer: StudentAnswer | None = None) -> Score:
-        self.seen.append((query, answer))
-        return Score(self.loss, 0.25)
 
 
 def promote(gw: RunningGateway, estimator: Estimator) -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.budget_settings import Budget, rolling
@@ -46,6 +46,7 @@ def at(zone: str, *wall: int) -> float:
 
 @settings(deadline=None)
 @given(kind=st.sampled_from((*WINDOWS, *ROLLING)), zone=zones, now=moments)
+@example(kind="day", zone="UTC", now=2051222399.9999995)
 def test_now_lies_in_its_window_and_the_next_window_begins_where_it_ends(kind: str, zone: str, now: float) -> None:
     zone = "UTC" if rolling(kind) else zone
     this = window(kind, zone, now)
