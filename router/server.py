@@ -36,6 +36,9 @@ log = logging.getLogger("distill_router")
 
 MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_S = 75
+WORKER_SILENT_S = (
+    30  # a worker that does not answer the supervisor for so long is replaced; imports on a small pod take some
+)
 GC_THRESHOLD = 10_000  # requests leave few cycles behind; the default looks for them every 700 objects
 HEAD_TOO_LARGE = BadRequest(f"the request headers are larger than {MAX_HEAD_BYTES} bytes", code="headers_too_large")
 LOGGING: dict[str, Any] = {
@@ -156,6 +159,7 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
             proxy_headers=False,  # nobody asks for the client's address
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(server.drain_s),
+            timeout_worker_healthcheck=WORKER_SILENT_S,
         )
         log.info("listening on http://%s:%d", *listener.getsockname()[:2])
         _run(config, workers, listener, settings.text, shared_dir)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from policies.judge.rows import Row, TableError, Wanted, score, shown, text, usd
+from policies.judge.rows import Row, TableError, Wanted, listed, score, shown, text, usd
 
 
 def read_jsonl(path: Path, wanted: Wanted) -> Iterator[Row]:
@@ -80,5 +80,5 @@ def _score(found: dict[str, Any], name: str) -> float:
 
 def _needed(found: dict[str, Any], name: str) -> Any:
     if name not in found:
-        raise TableError(f"{name} is missing; there are: {', '.join(map(str, found)) or 'no keys'}")
+        raise TableError(f"{name} is missing; there are: {listed(found) or 'no keys'}")
     return found[name]

@@ -55,7 +55,7 @@ def as_text(judgement: Judgement, plan: Plan) -> str:
         figures = [judgement.policies[name].figures[line.name] for name in names]
         alone = [_alone(judgement, line, of) for of in (line.student, line.teacher)]
         cells.append([line.title, *(_cell(figure, line.shown) for figure in figures), *alone])
-    return "\n".join([_head(judgement, plan), "", *_table(cells), *_gains(judgement)])
+    return "\n".join([_head(judgement, plan), *_no_gap(lines), "", *_table(cells), *_gains(judgement)])
 
 
 def values(judgement: Judgement, plan: Plan) -> dict[str, Any]:
@@ -97,6 +97,12 @@ def _head(judgement: Judgement, plan: Plan) -> str:
         f"{judgement.rows} rows{many}; {plan.folds} folds, mean of {plan.seeds} seed{'s'[: plan.seeds - 1]}{limit}.\n"
         f"Mean score: teacher {teacher}, student {student}."
     )
+
+
+def _no_gap(lines: Sequence[_Line]) -> list[str]:
+    if any(line.name == "apgr" for line in lines):
+        return []
+    return ["The teacher is not better than the student here: there is no gap that routing could recover (APGR, CPT)."]
 
 
 def _cell(figure: Figure, shown: Callable[[float], str]) -> str:

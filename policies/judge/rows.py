@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from policies.gate.answer import StudentAnswer
 from policies.learn.example import Example
 from policies.query import Query
+
+LISTED, LONGEST_NAME = 12, 60  # names in a message, and characters of one
 
 
 class TableError(ValueError):
@@ -97,6 +100,12 @@ def shown(value: Any) -> str:
     """A value for a message, cut where it is long."""
     written = repr(value)
     return written if len(written) <= 40 else f"{written[:37]}…"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message, the first of them, each cut where it is long; '' where there are none."""
+    first = [name if name.isprintable() and len(name) <= LONGEST_NAME else shown(name) for name in names]
+    return ", ".join(first[:LISTED]) + (", …" if len(first) > LISTED else "")
 
 
 _WORDS = {"true": 1.0, "false": 0.0}

@@ -23,6 +23,7 @@ from policies.judge.wide import ROUTELLM, ROUTERBENCH, Pair, read_wide
 Format = Literal["auto", "jsonl", "routellm", "routerbench"]
 AS_THE_SCORES_TELL = Pair()
 SCORES = Wanted()
+PARQUET = b"PAR1"
 _HEAD_BYTES = 4096
 
 
@@ -67,7 +68,7 @@ def _rows(path: Path, form: Format, pair: Pair, wanted: Wanted) -> Iterator[Row]
     _refuse(path, head)
     if form == "jsonl" or (form == "auto" and _is_json(head)):
         return read_jsonl(path, wanted)
-    cells: Cells = ParquetCells(path) if head.startswith(b"PAR1") else CsvCells(path)
+    cells: Cells = ParquetCells(path) if head.startswith(PARQUET) else CsvCells(path)
     if form == "auto":
         form = "routerbench" if ROUTERBENCH.id in cells.columns else "routellm"
     layout = ROUTERBENCH if form == "routerbench" else ROUTELLM
@@ -82,6 +83,8 @@ def _refuse(path: Path, head: bytes) -> None:
         )
     if head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
         raise TableError("a compressed file is not read: unpack it first")
+    if b"\0" in head and not head.startswith(PARQUET):
+        raise TableError("neither Parquet nor text in UTF-8: save it as one of them")
 
 
 def _is_json(head: bytes) -> bool:

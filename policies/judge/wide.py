@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.judge.cells import Cells
-from policies.judge.rows import Row, TableError, Wanted, score, shown, text, usd
+from policies.judge.rows import Row, TableError, Wanted, listed, score, shown, text, usd
 
 _INDEXES = ("", "Unnamed: 0", "__index_level_0__")
 
@@ -50,7 +50,7 @@ def read_wide(cells: Cells, layout: Layout, stem: str, pair: Pair, wanted: Wante
     """`stem`: the file's name without its ending. Raises TableError, which names the line."""
     for name in filter(None, ("prompt", layout.id, layout.dataset)):
         if name not in cells.columns:
-            raise TableError(f"column '{name}' is missing; there are: {', '.join(cells.columns)}")
+            raise TableError(f"column '{name}' is missing; there are: {listed(cells.columns)}")
     models = layout.models(cells.columns)
     teacher, student = _named(models, pair)
     if pair == Pair() and wanted.scores:
@@ -106,13 +106,13 @@ def _named(models: Sequence[str], pair: Pair) -> tuple[str, str]:
     """Teacher and student; of two models, whoever is not named is the other."""
     for name in (pair.teacher, pair.student):
         if name is not None and name not in models:
-            raise TableError(f"no model '{name}'; there are: {', '.join(models) or 'none'}")
+            raise TableError(f"no model '{name}'; there are: {listed(models) or 'none'}")
     others = [name for name in models if name not in (pair.teacher, pair.student)]
     missing = [pair.teacher, pair.student].count(None)
     if missing > len(others) or (pair.teacher is not None and pair.teacher == pair.student):
-        raise TableError(f"a teacher and a student are needed; models of this table: {', '.join(models) or 'none'}")
+        raise TableError(f"a teacher and a student are needed; models of this table: {listed(models) or 'none'}")
     if missing < len(others) and missing:
-        raise TableError(f"name the teacher and the student; models of this table: {', '.join(models)}")
+        raise TableError(f"name the teacher and the student; models of this table: {listed(models)}")
     unnamed = iter(others)
     return pair.teacher or next(unnamed), pair.student or next(unnamed)
 

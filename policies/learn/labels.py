@@ -86,13 +86,12 @@ class Labels:
             raise TooFewLabels(
                 f"training needs at least {MIN_EXAMPLES} judged requests, {MIN_OF_A_CLASS} of them with harm and "
                 f"{MIN_OF_A_CLASS} without; there are {count:.4g}, {harmful:.4g} with harm{by_weight}: "
-                "collect more audited pairs"
+                "collect more"
             )
         groups = folds.count(self.groups)
         if groups < FOLDS:
             raise TooFewLabels(
-                f"training needs judged requests of at least {FOLDS} conversations, there are {groups}: "
-                "collect audited pairs of more conversations"
+                f"training needs judged requests of at least {FOLDS} conversations, there are {groups}: collect more"
             )
 
 

@@ -48,7 +48,7 @@ class Tables:
 def run_score(tables: Tables, policy: str, train: Sequence[Path], data: Sequence[Path], out: Path, seed: int) -> str:
     """Train on some rows, score others, write the scores; say what was done. Raises JudgeError."""
     trainer = _trainer(policy)
-    _prepare(out)
+    _prepare(out, [*train, *data])
     with _explained(), progress_bar("reading") as tell:
         learned = tables.read(train, Wanted(answers=trainer.answers))
         rows = tables.read(data, Wanted(scores=False, answers=trainer.answers))
@@ -72,7 +72,7 @@ def run_evaluate(
     """The judgement as text or JSON; its curves are written to `svg`. Raises JudgeError."""
     trainers = {name: _trainer(name) for name in names}
     if svg is not None:
-        _prepare(svg)
+        _prepare(svg, data)
     with _explained(), progress_bar("reading") as tell:
         rows = tables.read(data, Wanted(answers=any(trainer.answers for trainer in trainers.values())))
         contenders = {}
@@ -126,8 +126,11 @@ def _part(tell: Tell, name: str, start: float, end: float) -> Tell:
     return lambda stage, share: tell(f"{name}, {stage}", start + (end - start) * share)
 
 
-def _prepare(path: Path) -> None:
-    """Find out before the long work whether the file can be written. Raises JudgeError."""
+def _prepare(path: Path, read: Sequence[Path]) -> None:
+    """Find out before the long work whether the file can be written. Raises JudgeError, also for one that is read."""
+    place = path.resolve()
+    if not {place, place.parent}.isdisjoint(each.resolve() for each in read):
+        raise JudgeError(f"{path} is also read, or in a folder that is: name another file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         there = path.exists()

@@ -95,7 +95,7 @@ class Control:
             self._away.discard(name)
         except Unreachable as error:
             if name not in self._away:
-                log.warning("Redis does not answer, the %s of the controllers wait: %s", name, error)
+                log.warning("Redis does not answer, shared control waits (%s): %s", name, error)
             self._away.add(name)
         except Exception:  # the edge of a background task
-            log.exception("the %s of the controllers were not brought up to date", name)
+            log.exception("shared control was not brought up to date (%s)", name)

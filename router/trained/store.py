@@ -194,7 +194,10 @@ class TrainedStore:
         keys = CURRENT, _key(name, "promoted"), _key(name, "records"), _key(name, "trials")
         number = await self._evaluate(ROLLBACK, 4, *keys, name)
         if not number:
-            raise Conflict(f"nothing that is still kept was in force before the current version of '{name}'")
+            raise Conflict(
+                f"nothing that is still kept was in force before the current version of '{name}': "
+                "promote another by its number, or set `kind: fixed` in the route's policy"
+            )
         return int(number)
 
     async def count_trial(self, name: str) -> int:

@@ -169,6 +169,26 @@ def test_options_that_cannot_be_met_are_named(train: Path, tmp_path: Path) -> No
     assert (few.exit_code, few.stderr) == (2, "200 folds need as many different prompts, and there are 90\n")
 
 
+def test_what_is_read_is_never_written_over(train: Path, tmp_path: Path) -> None:
+    before = train.read_bytes()
+    link, folder = tmp_path / "link.jsonl", tmp_path / "folder"
+    link.symlink_to(train)
+    folder.mkdir()
+    write(folder / "rows.jsonl", judged(40))
+    for done in (
+        score(train, train, train),
+        score(folder / "rows.jsonl", train, link),
+        score(train, folder, folder / "scores.jsonl"),
+        run("evaluate", "--data", train, "--plot", train),
+    ):
+        assert (done.exit_code, done.stderr.partition(" ")[2]) == (
+            2,
+            "is also read, or in a folder that is: name another file\n",
+        )
+    assert train.read_bytes() == before
+    assert [each.name for each in folder.iterdir()] == ["rows.jsonl"]
+
+
 def test_an_evaluation_compares_policies_and_draws_them(train: Path, tmp_path: Path) -> None:
     plot = tmp_path / "curve.svg"
     options = ("--policy", "difficulty", "--policy", "cascade", "--folds", 2, "--teacher-usd", 10, "--student-usd", 1)

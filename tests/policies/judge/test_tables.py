@@ -210,6 +210,8 @@ def test_without_scores_the_student_whose_answers_are_wanted_must_be_named(tmp_p
         ("prompt,a\np,1\n", "a teacher and a student are needed; models of this table: a"),
         ("prompt,a,b\n", "no rows"),
         ("prompt,prompt,a,b\np,p,1,1\n", "the column 'prompt' is there twice"),
+        (f"q{'?' * 60},a\x1b,{','.join('bcdefghijklm')}\n", r"there are: 'q\?{35}…, 'a\\x1b', b, .* k, …$"),
+        ("prompt,a,b\np\0,1,1\n", "neither Parquet nor text in UTF-8"),
     ],
 )
 def test_a_mistake_in_a_csv_file_is_named(content: str, problem: str, tmp_path: Path) -> None:
