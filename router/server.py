@@ -36,9 +36,7 @@ log = logging.getLogger("distill_router")
 
 MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_S = 75
-WORKER_SILENT_S = (
-    30  # a worker that does not answer the supervisor for so long is replaced; imports on a small pod take some
-)
+WORKER_SILENT_S = 30  # then the supervisor replaces it; imports take some seconds on a small pod
 GC_THRESHOLD = 10_000  # requests leave few cycles behind; the default looks for them every 700 objects
 HEAD_TOO_LARGE = BadRequest(f"the request headers are larger than {MAX_HEAD_BYTES} bytes", code="headers_too_large")
 LOGGING: dict[str, Any] = {

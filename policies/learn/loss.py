@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from policies.learn.calibrate import Calibrator
 from policies.learn.rows import Floats
+
+Chance = TypeVar("Chance", float, Floats)
 
 
 def raw_loss(chances: Floats) -> Floats:
@@ -16,8 +19,7 @@ def raw_loss(chances: Floats) -> Floats:
     P(teacher good) (1 - P(student good)), as if they were independent, of the first two heads; or the one head's
     P(harm).
     """
-    several = chances.shape[-1] > 1
-    return np.asarray(chances[..., 0] * (1.0 - chances[..., 1]) if several else chances[..., 0])
+    return np.asarray(_raw(*np.moveaxis(chances, -1, 0)))
 
 
 def expected(chances: Floats, calibrator: Calibrator) -> Floats:
@@ -27,5 +29,9 @@ def expected(chances: Floats, calibrator: Calibrator) -> Floats:
 
 def expected_of(chances: Sequence[float], calibrator: Calibrator) -> float:
     """`expected` of one request."""
-    loss = calibrator.one(float(raw_loss(np.asarray(chances))))
+    loss = calibrator.one(_raw(*chances))
     return max(0.0, min(1.0, loss))  # in this order NaN becomes 1
+
+
+def _raw(first: Chance, *others: Chance) -> Chance:
+    return first * (1.0 - others[0]) if others else first

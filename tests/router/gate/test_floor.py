@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from router.control.live import LiveRoute
 from router.errors import TooManyRequests
 from router.evidence.records import PairRecord
 from tests.router.gate.asking import FIRST, OTHER, SAME, STUDENT_NANO, by_kind, is_sample
-from tests.support.gateway import Json, ask, running_gateway, two_models
+from tests.support.gateway import Json, RunningGateway, ask, running_gateway, two_models
 from tests.support.scripted import HANG, Reply, ScriptedUpstream, Usage
 
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -33,6 +34,22 @@ JUDGED = {"checks": {"fine": {"kind": "judge", "model": "third", "timeout_s": 30
 def config(teacher: ScriptedUpstream, student: ScriptedUpstream, redis_url: str, **policy: Any) -> Json:
     block = {"kind": "cascade", "escalate_at": 0.5, "floor": {}, **policy}
     return two_models(teacher.url, student.url, policy=block, route=AUDIT, redis={"url": redis_url})
+
+
+def with_one_place(settings: Json, third: ScriptedUpstream) -> Json:
+    """The model `third` answers one request at a time."""
+    settings["models"]["third"] = settings["models"]["teacher"] | {"base_urls": [third.url], "max_in_flight": 1}
+    return settings
+
+
+@asynccontextmanager
+async def at_work(gw: RunningGateway, third: ScriptedUpstream) -> AsyncIterator[None]:
+    """A client's request is all that `third` has a place for."""
+    held = asyncio.create_task(gw.ask("chat", "third"))
+    await third.arrived(1)
+    yield
+    held.cancel()
+    await asyncio.wait([held])
 
 
 @pytest.fixture
@@ -149,15 +166,11 @@ async def test_what_a_gate_asks_in_the_background_waits_for_a_place(
 ) -> None:
     student.default, third.default = FIRST, says
     third.script(HANG)
-    settings = config(teacher, student, redis_url, **block)
-    settings["models"]["third"] = settings["models"]["teacher"] | {"base_urls": [third.url], "max_in_flight": 1}
+    settings = with_one_place(config(teacher, student, redis_url, **block), third)
     async with running_gateway(settings, redis_url=redis_url) as gw:
-        held = asyncio.create_task(gw.ask("chat", "third"))
-        await third.arrived(1)
-        await gw.ask("chat")
-        await asyncio.wait_for(turned_away.wait(), 30)
-        held.cancel()
-        await asyncio.wait([held])
+        async with at_work(gw, third):
+            await gw.ask("chat")
+            await asyncio.wait_for(turned_away.wait(), 30)
         await gw.idle()
     assert [each.score for each in fed] == [pytest.approx(loss, abs=1e-3)]
 
@@ -179,15 +192,11 @@ async def test_what_a_gate_could_not_ask_in_the_background_is_not_held_against_t
     block: Json,
 ) -> None:
     student.default, third.default = FIRST, HANG
-    settings = config(teacher, student, redis_url, **block)
-    settings["models"]["third"] = settings["models"]["teacher"] | {"base_urls": [third.url], "max_in_flight": 1}
+    settings = with_one_place(config(teacher, student, redis_url, **block), third)
     async with running_gateway(settings, redis_url=redis_url) as gw:
-        held = asyncio.create_task(gw.ask("chat", "third"))
-        await third.arrived(1)
-        await gw.ask("chat")
-        await gw.gateway.auditor.idle()
-        held.cancel()
-        await asyncio.wait([held])
+        async with at_work(gw, third):
+            await gw.ask("chat")
+            await gw.gateway.auditor.idle()
         (pair,) = [PairRecord.model_validate(pair) for pair in await gw.pairs()]
         assert (pair.student.text, pair.student.agreement, pair.student.checks) == ("the answer is 7", None, {})
     assert fed == []
