@@ -174,6 +174,8 @@ class RunningGateway:
     async def _records(self, stream: str) -> list[bytes]:
         if self.redis_url is None:
             return await asyncio.to_thread(lambda: list(read_spool(self.spool, stream)))
+        # A Redis that was too slow for a moment gets the rest from the disk.
+        await eventually(lambda: self._unsent == 0, "a Redis that has every record")
         return await asyncio.to_thread(_read_stream, self.redis_url, stream)
 
     def metric(self, name: str, **labels: str) -> float:
@@ -194,6 +196,13 @@ class RunningGateway:
         # nobody to write a row for
         strangers = sum(self.metric("decisions_total", reason=r) for r in ("invalid_api_key", "service_unavailable"))
         assert self.metric("requests_total") - strangers == sum(1 for row in rows if row.o != "shadow")
+
+    @property
+    def _unsent(self) -> float:
+        """Records that are neither in Redis nor dropped."""
+        return self.metric("records_produced_total") - sum(
+            map(self.metric, ("records_written_total", "records_dropped_total"))
+        )
 
 
 def _read_stream(url: str, stream: str) -> list[bytes]:
