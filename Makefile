@@ -47,7 +47,7 @@ demo: install ## a real teacher and student, Redis and the gateway between them;
 	@$(VENV)/bin/distill-router demo $(ARGS)
 
 test: install ## the tests, on the embedded models and a real Redis
-	@$(RUN) pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(RUN) pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: install ## ruff, format and mypy strict
 	@$(RUN) ruff check .

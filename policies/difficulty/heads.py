@@ -1,166 +1,147 @@
-"""One head of the difficulty estimator: a logistic model, and trees that learn what it leaves over.
+"""One head of the difficulty estimator: models of unlike kinds whose logits are averaged.
 
-Every setting is chosen by the log-loss of out-of-fold predictions within the training examples.
+Logistic models on several sets of columns, and boosted trees of one split on the structure. Every setting and share is
+chosen by the log-loss of out-of-fold predictions within the training examples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from math import log
 from typing import Any
 
 import numpy as np
 
 from policies.bounds import kish
-from policies.learn import calibrate, folds, linear, trees
+from policies.learn import calibrate, folds, linear, stack, trees
 from policies.learn.rows import Floats, Ints, Rows
+from policies.learn.steps import Steps, from_stumps
 
 PENALTIES = (1000.0, 300.0, 100.0, 30.0)
 SPARSE_SCALE = 16.0
 """Prior deviation of an identity's weight, and of a text's words together, relative to a weight of the structure."""
 
-SMALLEST_SHARE = 0.01  # of a setting in the average
-
-GROWTH = trees.Growth(rounds=80, rate=0.03, leaves=8, depth=3, leaf_rows=30, ridge=20.0)
-ROUNDS = (0, 20, 40, 80)
+ROUNDS = (50, 100, 200)
+GROWTH = trees.Growth(rounds=ROUNDS[-1], rate=0.05, leaves=2, depth=1, leaf_rows=20, ridge=10.0)
+STEPS = "steps"
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """`choices`: the same examples with other columns each; `weight`, `fold` (n,); `groups`: their conversations."""
+    """`choices`: the same examples with other columns each; `structure` (n, d): what steps may grow on, None: none do.
+
+    `weight`, `fold`: (n,).
+    """
 
     choices: dict[str, Rows]
+    structure: Floats | None
     weight: Floats
     fold: Ints
-    groups: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A fitted head. `held_out` (n,) are its out-of-fold logits. `forest` is None where trees do not pay."""
+    """A fitted head: the sum of `linear` and `steps`. `held_out` (n,) are its out-of-fold logits."""
 
     target: Floats
     linear: linear.Linear
-    forest: trees.Forest | None
+    steps: Steps
     held_out: Floats
     tried: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Setting:
-    """One set of columns with one penalty (its place in `PENALTIES`), held out."""
+class _Kind:
+    """Models that differ in one setting: their log-losses, by setting, and shares; `held_out` (n,) is their average."""
 
-    columns: str
-    place: int
-    logits: Floats
-    log_loss: float
-
-    @property
-    def name(self) -> str:
-        return f"{self.columns} {PENALTIES[self.place]:g}"
+    held_out: Floats
+    log_losses: dict[float, float]
+    shares: Floats
 
 
-def fit(data: Data, target: Floats, *, grow: bool, seed: int) -> Head:
+def fit(data: Data, target: Floats, *, seed: int) -> Head:
     """The head for one target in [0, 1], shape (n,)."""
-    settings = [each for name, rows in data.choices.items() for each in _held_out_path(name, rows, target, data)]
-    shares = _shares(settings, kish(data.weight))
-    best = min(settings, key=lambda setting: setting.log_loss)
-    held_out = np.sum([share * setting.logits for setting, share in shares], axis=0)
-    tried: dict[str, Any] = {
-        "linear": {setting.name: setting.log_loss for setting in settings},
-        "chosen": best.name,
-        "shares": {setting.name: share for setting, share in shares},
+    kinds = {name: _kind(_held_out_path(rows, target, data), target, data) for name, rows in data.choices.items()}
+    if data.structure is not None:
+        kinds[STEPS] = _kind(_held_out_steps(data.structure, target, data, seed), target, data)
+    logits = np.array([kind.held_out for kind in kinds.values()])
+    shares = stack.stacked(logits, target, data.weight)
+    of = {name: share * kind.shares for share, (name, kind) in zip(shares, kinds.items(), strict=True)}
+    bias, steps = 0.0, Steps.none(1)
+    if data.structure is not None:
+        bias, steps = _grown(data.structure, target, data, seed, of[STEPS])
+    tried = {
+        "log_losses": {
+            name: {f"{key:g}": loss for key, loss in kind.log_losses.items()} for name, kind in kinds.items()
+        },
+        "shares": dict(zip(kinds, shares.tolist(), strict=True)),
     }
-    fitted = _average(data, target, shares)
-    if not grow:
-        return Head(target, fitted, None, held_out, tried)
-    rows = data.choices[best.columns]
-    starts = _held_out_twice(rows, target, data, PENALTIES[best.place])
-    forest, held_out, rounds = _residual(rows.dense, target, data, held_out, starts, seed)
-    tried |= {"rounds": rounds, "trees": 0 if forest is None else len(forest.roots)}
-    return Head(target, fitted, forest, held_out, tried)
+    return Head(target, _average(data, target, of, bias), steps, shares @ logits, tried)
 
 
-def _shares(settings: Sequence[_Setting], count: float) -> list[tuple[_Setting, float]]:
-    """How much each setting counts: in proportion to the likelihood of the held-out examples under it.
-
-    Pseudo-BMA (Yao et al. 2018, Bayesian Analysis 13(3), section 3.4): with many examples the best setting alone; with
-    few, among which the log-loss hardly tells, the average of all that are about as good.
-    """
-    losses = np.array([setting.log_loss for setting in settings])
-    share = np.exp(-count * (losses - losses.min()))
-    share[share < SMALLEST_SHARE * share.sum()] = 0.0
-    return [(setting, float(part)) for setting, part in zip(settings, share / share.sum(), strict=True) if part > 0]
+def _kind(held_out: dict[float, Floats], target: Floats, data: Data) -> _Kind:
+    losses = {
+        setting: calibrate.log_loss(linear.sigmoid(logits), target, data.weight) for setting, logits in held_out.items()
+    }
+    shares = stack.by_likelihood(np.array(list(losses.values())), data.weight)
+    return _Kind(shares @ np.array(list(held_out.values())), losses, shares)
 
 
-def _average(data: Data, target: Floats, shares: Sequence[tuple[_Setting, float]]) -> linear.Linear:
-    """The settings fitted to all examples, averaged: the logits are linear, so that one model says the same."""
+def _held_out_path(rows: Rows, target: Floats, data: Data) -> dict[float, Floats]:
+    """Out-of-fold logits by penalty, falling up to where the log-loss has risen."""
+    paths = [
+        (left_out, linear.Path(rows.take(kept), target[kept], data.weight[kept], SPARSE_SCALE), rows.take(left_out))
+        for kept, left_out in folds.splits(data.fold)
+    ]
+    found: dict[float, Floats] = {}
+    least = np.inf
+    for penalty in PENALTIES:
+        logits = found[penalty] = np.empty(len(target))
+        for left_out, path, held_out in paths:
+            logits[left_out] = path.next(penalty).logits(held_out)
+        loss = calibrate.log_loss(linear.sigmoid(logits), target, data.weight)
+        if loss > least:
+            break
+        least = loss
+    return found
+
+
+def _average(data: Data, target: Floats, shares: dict[str, Floats], bias: float) -> linear.Linear:
+    """The logistic models fitted to all examples, averaged into one, for their logits are linear; plus `bias`."""
     parts: list[tuple[float, linear.Linear]] = []
     for name, rows in data.choices.items():
-        mine = {setting.place: share for setting, share in shares if setting.columns == name}
         path = linear.Path(rows, target, data.weight, SPARSE_SCALE)
-        for place in range(max(mine, default=-1) + 1):
-            fitted = path.next(PENALTIES[place])
-            if place in mine:
-                parts.append((mine[place], fitted))
+        last = int(np.flatnonzero(shares[name])[-1])
+        parts += [(shares[name][place], path.next(penalty)) for place, penalty in enumerate(PENALTIES[: last + 1])]
     return linear.Linear(
-        bias=sum(share * each.bias for share, each in parts),
+        bias=bias + sum(share * each.bias for share, each in parts),
         dense=np.sum([share * each.dense for share, each in parts], axis=0),
         table=np.sum([share * each.table for share, each in parts if each.table is not None], axis=0),
     )
 
 
-def _held_out_path(name: str, rows: Rows, target: Floats, data: Data) -> list[_Setting]:
-    """The settings with falling penalties, up to where the log-loss has risen."""
-    paths = [
-        (left_out, linear.Path(rows.take(kept), target[kept], data.weight[kept], SPARSE_SCALE), rows.take(left_out))
-        for kept, left_out in folds.splits(data.fold)
-    ]
-    settings: list[_Setting] = []
-    for place, penalty in enumerate(PENALTIES):
-        logits = np.empty(len(target))
-        for left_out, path, held_out in paths:
-            logits[left_out] = path.next(penalty).logits(held_out)
-        loss = calibrate.log_loss(linear.sigmoid(logits), target, data.weight)
-        settings.append(_Setting(name, place, logits, loss))
-        if loss > min(setting.log_loss for setting in settings):
-            break
-    return settings
+def _held_out_steps(dense: Floats, target: Floats, data: Data, seed: int) -> dict[float, Floats]:
+    """Out-of-fold logits by the number of trees."""
+    found: dict[float, Floats] = {rounds: np.empty(len(target)) for rounds in ROUNDS}
+    for kept, left_out in folds.splits(data.fold):
+        start, grown = _stumps(dense[kept], target[kept], data.weight[kept], seed)
+        for rounds in ROUNDS:
+            found[rounds][left_out] = start + grown.first(rounds).logits(dense[left_out])
+    return found
 
 
-def _held_out_twice(rows: Rows, target: Floats, data: Data, penalty: float) -> Floats:
-    """Row k: logits of the examples outside fold k by models that saw neither fold k nor the example's own fold."""
-    fold, count = data.fold, int(data.fold.max()) + 1
-    logits = np.full((count, len(target)), np.nan)
-    for one, other in combinations(range(count), 2):
-        kept = np.flatnonzero((fold != one) & (fold != other))
-        fitted = linear.fit(rows.take(kept), target[kept], data.weight[kept], penalty, SPARSE_SCALE)
-        for unseen, held_out in ((one, other), (other, one)):
-            places = np.flatnonzero(fold == held_out)
-            logits[unseen, places] = fitted.logits(rows.take(places))
-    return logits
+def _grown(dense: Floats, target: Floats, data: Data, seed: int, shares: Floats) -> tuple[float, Steps]:
+    """The average of `ROUNDS` trees, each size with its share: a constant and steps."""
+    start, grown = _stumps(dense, target, data.weight, seed)
+    counts = np.zeros(len(grown.roots))
+    for rounds, share in zip(ROUNDS, shares.tolist(), strict=True):
+        counts[:rounds] += share
+    constant, steps = from_stumps(grown, counts)
+    return constant + start * float(shares.sum()), steps
 
 
-def _residual(
-    dense: Floats, target: Floats, data: Data, start: Floats, starts: Floats, seed: int
-) -> tuple[trees.Forest | None, Floats, dict[str, float]]:
-    """Trees that begin from the out-of-fold logits of the logistic model; the logits of both; each size's log-loss.
-
-    `starts` are `_held_out_twice`, so that what a fold's labels taught never reaches the trees that are judged on it.
-    They pay when they lower the log-loss by more than the standard error of that difference, over groups.
-    """
-    out = np.tile(start, (len(ROUNDS), 1))
-    for index, (kept, left_out) in enumerate(folds.splits(data.fold)):
-        begin = starts[index, kept]
-        grown = trees.grow(dense[kept], target[kept], data.weight[kept], GROWTH, seed=seed, start=begin)
-        for place, rounds in enumerate(ROUNDS):
-            out[place, left_out] += grown.first(rounds).logits(dense[left_out])
-    losses = [calibrate.pointwise_log_loss(linear.sigmoid(each), target) for each in out]
-    means = [float(np.average(each, weights=data.weight)) for each in losses]
-    best = int(np.argmin(means))
-    table = {str(rounds): mean for rounds, mean in zip(ROUNDS, means, strict=True)}
-    if means[0] - means[best] <= calibrate.standard_error(losses[0] - losses[best], data.weight, data.groups):
-        return None, start, table
-    grown = trees.grow(dense, target, data.weight, GROWTH, seed=seed, start=start)
-    return grown.first(ROUNDS[best]), out[best], table
+def _stumps(dense: Floats, target: Floats, weight: Floats, seed: int) -> tuple[float, trees.Forest]:
+    """A logit to start from, of the mean with half an example of either outcome added, and trees on top of it."""
+    ones = kish(weight) * float(np.average(target, weights=weight)) + 0.5
+    start = log(ones / (kish(weight) + 1.0 - ones))
+    return start, trees.grow(dense, target, weight, GROWTH, seed=seed, start=np.full(len(target), start))

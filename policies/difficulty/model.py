@@ -17,8 +17,8 @@ from policies.learn.calibrate import Calibrator
 from policies.learn.linear import sigmoid_of
 from policies.learn.loss import expected_of
 from policies.learn.rows import Floats, Ints
+from policies.learn.steps import Steps
 from policies.learn.trained import Score
-from policies.learn.trees import Forest
 from policies.query import Query
 
 OUTCOMES = ("teacher_only", "student_only")
@@ -34,7 +34,7 @@ QUANTILES = np.linspace(0.0, 1.0, 101)
 class DifficultyModel:
     """k heads over the same features; d is the length of the structure and, after it, of an encoder's vector.
 
-    logits (k,) = `bias` + structure @ (`dense` + the caller's `slopes`) + words and identity @ `table` + `forests`.
+    logits (k,) = `bias` + structure @ (`dense` + the caller's `slopes`) + words and identity @ `table` + `steps`.
     Of scores of both: P(teacher good), P(student good), and the two `OUTCOMES`, of which the ranking is the mean of
     two estimates of teacher - student. Of audited pairs: P(harm) alone. `calibrator` turns the raw loss into the
     expected harm. `low` and `high` (d,) bound the structure to what training saw. `levels` are the identity columns
@@ -51,7 +51,7 @@ class DifficultyModel:
     high: Floats
     levels: Ints
     slopes: Floats
-    forests: tuple[Forest | None, ...]
+    steps: Steps
     calibrator: Calibrator
     rarity: NDArray[np.float32]
     rarities: Floats
@@ -111,11 +111,8 @@ class DifficultyModel:
     def _logits(self, found: features.Features, dense: Floats) -> Floats:
         bounded = np.minimum(np.maximum(dense, self.low), self.high)
         weights = self._weights_of(tuple(found.columns[found.words :].tolist()))
-        logits: Floats = self.bias + bounded.dot(weights) + found.values.dot(self.table.take(found.columns, axis=0))
-        for head, forest in enumerate(self.forests):
-            if forest is not None:
-                logits[head] += forest.logit(dense)
-        return logits
+        sparse = found.values.dot(self.table.take(found.columns, axis=0))
+        return np.asarray(self.bias + bounded.dot(weights) + sparse + self.steps.of(dense))
 
     def _novelty(self, found: features.Features) -> float:
         of_each = self.rarity.take(found.columns[: found.words])
@@ -136,16 +133,13 @@ class DifficultyModel:
             "rarity": self.rarity,
             "rarities": self.rarities,
             "centre": self.centre,
+            **self.steps.tensors("steps."),
         }
-        for head, forest in zip(self.heads, self.forests, strict=True):
-            if forest is not None:
-                tensors.update(forest.tensors(f"trees.{head}."))
         if self.calibration_set is not None:
             tensors.update(self.calibration_set.tensors())
         settings = {
             "features": features.VERSION,
             "heads": list(self.heads),
-            "trees": [forest is not None for forest in self.forests],
             "calibrator": self.calibrator.kind,
             "encoder": self.encoder,
         }
@@ -192,10 +186,7 @@ def from_content(content: Content) -> DifficultyModel:
         high=tensors["high"],
         levels=tensors["levels"],
         slopes=tensors["slopes"],
-        forests=tuple(
-            Forest.of(tensors, f"trees.{head}.") if grown else None
-            for head, grown in zip(heads, settings["trees"], strict=True)
-        ),
+        steps=Steps.read(tensors, "steps.", columns=d, sums=k),
         calibrator=Calibrator(settings["calibrator"], tensors["calibrator"]),
         rarity=tensors["rarity"],
         rarities=tensors["rarities"],

@@ -17,7 +17,14 @@ from policies.learn.example import Example
 from policies.learn.labels import FEW, Labels
 from policies.learn.loss import raw_loss
 from policies.learn.rows import Floats, Rows
+from policies.learn.steps import Steps
 from policies.learn.trainers import Progress, silent
+
+OUTLINE = (
+    *("log_characters", "log_words", "log_lines", "share_digits", "log_numbers", "log_largest_number"),
+    *("log_questions", "choices", "share_code_signs"),
+)
+"""What of the structure the logistic model sees that is mostly of words."""
 
 
 def train(
@@ -25,12 +32,12 @@ def train(
     *,
     seed: int = 0,
     progress: Progress | None = None,
-    trees: bool | None = None,
+    steps: bool | None = None,
     encoder: Encoder | None = None,
 ) -> DifficultyModel:
     """A `DifficultyModel` of the examples.
 
-    `trees`: whether trees may be grown on what the logistic model leaves over; None: from `FEW` examples on.
+    `steps`: whether boosted trees of one split join the logistic models; None: from `FEW` examples on.
     `encoder`: its vectors of the last user turns become dense columns; queries should then carry theirs.
     Raises TooFewLabels, and TrainingNotInstalled without the extra `learn`. How many threads linear algebra takes is up
     to the caller: `policies.learn.trainers.train` allows one, so that the same examples give the same version.
@@ -42,19 +49,21 @@ def train(
     vectors = encoded(encoder, [example.query.encoded for example in examples])
     names, targets = _targets(labels)
     several = levels.choose(found, np.array([each.dense for each in found]), heads.SPARSE_SCALE)
-    data = heads.Data(_choices(found, vectors, several), labels.weight, labels.fold(seed), labels.groups)
+    choices = _choices(found, vectors, several)
+    grow = len(examples) >= FEW if steps is None else steps
+    structure = next(iter(choices.values())).dense
+    data = heads.Data(choices, structure if grow else None, labels.weight, labels.fold(seed))
     fitted = []
     for place, name in enumerate(names):
         tell(f"head {name}", (place + 0.1) / (len(names) + 0.2))
-        grow = len(examples) >= FEW if trees is None else trees
-        fitted.append(heads.fit(data, targets[:, place], grow=grow and name not in OUTCOMES, seed=seed))
+        fitted.append(heads.fit(data, targets[:, place], seed=seed))
     tell("calibration", 0.95)
     raw = raw_loss(linear.sigmoid(np.stack([head.held_out for head in fitted], axis=1)))
     calibration = calibrate.choose(raw, labels.harm, labels.weight, labels.groups, seed=seed)
     rarity, surprise = _rarity(found)
     rarities = np.quantile(surprise, QUANTILES)
     novelty = np.interp(surprise, rarities, QUANTILES)
-    model = _assemble(names, fitted, several, data, calibration.calibrator, rarity, rarities)
+    model = _assemble(names, fitted, several, structure, calibration.calibrator, rarity, rarities)
     tell("done", 1.0)
     return replace(
         model,
@@ -75,27 +84,36 @@ def _targets(labels: Labels) -> tuple[tuple[str, ...], Floats]:
 
 
 def _choices(found: Sequence[features.Features], vectors: Floats, several: levels.Levels) -> dict[str, Rows]:
-    """The sets of columns among which cross-validation chooses."""
-    choices = {}
-    for name, words in (("structure", False), ("words", True)):
-        if words and len(found) < FEW:
-            continue
-        rows = features.rows(found, words=words)
-        assert rows.sparse is not None
-        choices[name] = Rows(np.hstack((rows.dense, vectors)), several.rows(found, rows.sparse))
-    return choices
+    """The sets of columns of the logistic models.
+
+    Few examples: no words. Else two sets with words, of which one leaves more to them; structure alone is the steps',
+    for its weights mislead on subjects that training never saw.
+    """
+    few = len(found) < FEW
+    everything = _rows(found, vectors, several, words=not few)
+    if few:
+        return {"structure": everything}
+    beyond = [column for column, name in enumerate(features.STRUCTURE) if name not in OUTLINE]
+    outline = everything.dense.copy()
+    outline[:, beyond] = 0.0
+    return {"everything": everything, "words": Rows(outline, everything.sparse)}
+
+
+def _rows(found: Sequence[features.Features], vectors: Floats, several: levels.Levels, *, words: bool) -> Rows:
+    rows = features.rows(found, words=words)
+    assert rows.sparse is not None
+    return Rows(np.hstack((rows.dense, vectors)), several.rows(found, rows.sparse))
 
 
 def _assemble(
     names: tuple[str, ...],
     fitted: Sequence[heads.Head],
     several: levels.Levels,
-    data: heads.Data,
+    dense: Floats,
     calibrator: calibrate.Calibrator,
     rarity: NDArray[np.float32],
     rarities: Floats,
 ) -> DifficultyModel:
-    dense = data.choices["structure"].dense
     parts = [several.split(head.linear) for head in fitted]
     tables = [each.table for each, _ in parts if each.table is not None]
     return DifficultyModel(
@@ -107,7 +125,7 @@ def _assemble(
         high=dense.max(axis=0),
         levels=several.columns,
         slopes=np.stack([slopes for _, slopes in parts], axis=2),
-        forests=tuple(head.forest for head in fitted),
+        steps=Steps.together([head.steps for head in fitted]),
         calibrator=calibrator,
         rarity=rarity,
         rarities=rarities,

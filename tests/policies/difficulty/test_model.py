@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from policies.difficulty import features
@@ -13,21 +13,17 @@ from policies.difficulty.model import CALLERS, OUTCOMES, QUANTILES, DifficultyMo
 from policies.learn.calibrate import Calibrator
 from policies.learn.linear import sigmoid
 from policies.learn.rows import Floats
-from policies.learn.trees import Forest
+from policies.learn.steps import Steps
 from policies.query import Query
 from tests.policies.difficulty.test_features import QUERIES
 
 RANDOM = np.random.default_rng(0)
 KNOWN = Query(tenant="shop", route="sums")
 WIDE = len(features.STRUCTURE)
-STUMP = Forest(
-    roots=np.array([0]),
-    column=np.array([features.STRUCTURE.index("log_words"), 0, 0]),
-    limit=np.array([2.0, np.inf, np.inf]),
-    children=np.array([1, 2, 1, 1, 2, 2]),
-    nan_right=np.zeros(3, dtype=np.bool_),
-    value=np.array([0.0, -0.5, 0.5]),
-    depth=1,
+STEPS = Steps(
+    column=np.array([features.STRUCTURE.index("log_words"), features.STRUCTURE.index("log_characters")]),
+    limit=np.array([2.0, 4.0]),
+    height=RANDOM.normal(size=(2, 4)),
 )
 MODEL = DifficultyModel(
     heads=("teacher", "student", *OUTCOMES),
@@ -38,7 +34,7 @@ MODEL = DifficultyModel(
     high=np.full(WIDE, 3.0),
     levels=features.extract(KNOWN).columns,
     slopes=RANDOM.normal(size=(2, WIDE, 4), scale=0.1),
-    forests=(None, STUMP, None, None),
+    steps=STEPS,
     calibrator=Calibrator("platt", np.array([0.2, 0.9])),
     rarity=RANDOM.random(1 << features.BITS, dtype=np.float32),
     rarities=np.sort(RANDOM.random(QUANTILES.size)),
@@ -61,12 +57,17 @@ def by_formula(query: Query) -> Floats:
     for column, slopes in zip(FORMULA["levels"], FORMULA["slopes"], strict=True):
         if column in found.columns:
             logits += bounded @ slopes
-    logits[1] += STUMP.logits(found.dense[None, :])[0]
+    for column, limit, height in zip(
+        *(FORMULA[f"steps.{name}"] for name in ("column", "limit", "height")), strict=True
+    ):
+        if found.dense[column] > limit:
+            logits += height
     return sigmoid(logits)
 
 
 @settings(max_examples=60)
 @given(ASKED)
+@example(Query(last="a word " * 20, whole="a word " * 20))  # beyond what bounds the linear part
 def test_each_head_s_probability_is_that_of_the_formula(query: Query) -> None:
     np.testing.assert_allclose(MODEL.probabilities([query])[0], by_formula(query), rtol=1e-9, atol=1e-12)
 

@@ -152,7 +152,8 @@ def test_training_again_gives_the_same_version_and_other_labels_another(of_few: 
     assert train(judged(150, seed=5)).version != of_few.version
 
 
-def test_under_200_labels_words_are_not_learnt(of_few: DifficultyModel, model: DifficultyModel) -> None:
+def test_under_200_labels_neither_words_nor_steps_are_learnt(of_few: DifficultyModel, model: DifficultyModel) -> None:
+    assert {kind for head in of_few.report["heads"].values() for kind in head["shares"]} == {"structure"}
     hard, easy = (Query(last=f"Tell me about the flag of {place}, please.") for place in ("tuvalu", "france"))
     assert of_few.score(hard).loss == pytest.approx(of_few.score(easy).loss, abs=0.02)
     assert model.score(hard).loss > model.score(easy).loss + 0.2
@@ -191,7 +192,7 @@ def test_what_is_hard_for_one_caller_may_be_easy_for_another() -> None:
         failing = 0.8 if long == (tenant == "a") else 0.1
         query = Query(last=text, whole=text, tenant=tenant)
         examples.append(Example(str(place), query, harm=float(random.random() < failing)))
-    fitted = train(examples, trees=False)
+    fitted = train(examples, steps=False)
     text = "list " + "item " * 75
     assert fitted.score(Query(last=text, whole=text, tenant="a")).loss > 0.55
     assert fitted.score(Query(last=text, whole=text, tenant="b")).loss < 0.35
@@ -213,7 +214,7 @@ def test_turns_of_a_conversation_never_judge_each_other() -> None:
         harm = float(random.random() < 0.5)
         text = f"topic{talk} " * 5
         examples += [Example(f"{talk}.{turn}", Query(last=text), harm=harm, group=str(talk)) for turn in range(4)]
-    assert train(examples, trees=False).report["auc"] < 0.65
+    assert train(examples, steps=False).report["auc"] < 0.65
 
 
 def test_unlike_text_is_novel_and_text_like_the_examples_is_not(model: DifficultyModel) -> None:
@@ -226,9 +227,11 @@ def test_the_report_is_json_and_says_what_was_tried_and_found(model: DifficultyM
     report = json.loads(json.dumps(model.report, allow_nan=False))
     assert report["examples"] == 400 and report["effective_examples"] == pytest.approx(400)
     student = report["heads"]["student"]
-    assert student["linear"][student["chosen"]] == min(student["linear"].values())
+    assert set(student["log_losses"]) == set(student["shares"]) == {"everything", "words", "steps"}
+    assert student["log_losses"]["words"]["100"] != student["log_losses"]["everything"]["100"]
     assert sum(student["shares"].values()) == pytest.approx(1)
-    assert max(student["shares"], key=student["shares"].get) == student["chosen"]
+    assert student["shares"]["words"] > student["shares"]["steps"]
+    assert student["log_loss"] < min(student["log_losses"]["steps"].values())
     assert sum(row["count"] for row in report["reliability"]) == 400
     assert report["log_loss"] < report["log_loss_of_the_mean"]
     assert set(report["words"]["harder"]) & {"tuvalu", "nauru", "palau"}
@@ -255,7 +258,7 @@ def test_the_report_names_no_word_of_one_conversation_only_and_says_until_when()
 
 def test_the_calibration_set_has_one_request_of_a_conversation() -> None:
     examples = [replace(example, group=str(place // 5)) for place, example in enumerate(judged(400, scored=False))]
-    kept = train(examples, trees=False).calibration_set
+    kept = train(examples, steps=False).calibration_set
     assert kept is not None
     assert len(kept.loss) == 80 and kept.weight.tolist() == [5.0] * 80
 
@@ -323,7 +326,7 @@ def test_an_encoder_s_vectors_are_learnt_and_their_mean_stands_in_for_them() -> 
     texts = [f"case {random.randint(0, 10**6)}" for _ in range(300)]
     odd = Lengths().encode(texts)[:, 0]
     examples = [Example(text, Query(last=text), harm=float(value)) for text, value in zip(texts, odd, strict=True)]
-    fitted = train(examples, trees=False, encoder=Lengths())
+    fitted = train(examples, steps=False, encoder=Lengths())
     assert artifact.loads(artifact.dumps(fitted)).version == fitted.version
     assert fitted.encoder == "lengths-1"
     asked = Query(last="case 12")
