@@ -27,6 +27,7 @@ from policies.learn.folds import numbered
 
 # Fractions of the largest λ: large ones win on many small gains, small ones where a few requests decide.
 _STAKES = np.array([0.95, 0.5, 0.25, 0.12, 0.06, 0.03])
+_NOTHING = 1e-200  # an excess that is none, and by which other numbers can still be divided
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,10 @@ def tried(expected: Floats, by_rival: Floats, harm: Floats, weight: Floats, grou
     excess = weight * (np.square(expected - harm) - np.square(by_rival - harm))
     worst = weight * np.maximum(_excess(expected, by_rival, 0.0), _excess(expected, by_rival, 1.0))
     place = numbered(groups)
-    sums = np.bincount(place, excess).astype(np.float64)
-    largest = float(np.bincount(place, worst).max())
-    gain = -float(excess.sum() / weight.sum())
+    total = float(weight.sum())
+    sums = np.bincount(place, excess / total).astype(np.float64)
+    largest = float(np.bincount(place, worst / total).max())
+    gain = -float(excess.sum() / total)
     return Trial(len(harm), len(sums), gain, _evidence(sums, largest))
 
 
@@ -61,9 +63,9 @@ def level(delta: float, trial: int) -> float:
 
 
 def _evidence(sums: Floats, largest: float) -> float:
-    if largest <= 0:
+    if largest <= _NOTHING:
         return 1.0  # no harm whatever makes the new one worse anywhere, and it is the same everywhere
-    capitals = np.log1p(-np.outer(_STAKES / largest, sums)).sum(axis=1)
+    capitals = np.log1p(-np.outer(_STAKES, sums / largest)).sum(axis=1)
     best = float(capitals.max())
     return math.exp(min(700.0, best + math.log(float(np.exp(capitals - best).mean()))))
 

@@ -76,6 +76,14 @@ def test_a_version_that_expects_no_number_is_tried_against_nothing(odd: float, s
         tried(both[0], both[1], np.array([0.0, 1.0]), np.ones(2), alone(2))
 
 
+@pytest.mark.parametrize("tiny", [5e-324, 2e-160, 1e-100])
+def test_differences_too_small_to_count_are_evidence_of_nothing_or_little(tiny: float) -> None:
+    for expected, rival in (([tiny], [0.0]), ([0.0], [tiny]), ([tiny, 0.0], [0.0, tiny])):
+        harm = np.zeros(len(expected))
+        found = tried(np.array(expected), np.array(rival), harm, np.ones(len(harm)), alone(len(harm)))
+        assert 0 < found.evidence <= 2
+
+
 @given(st.lists(REQUEST, min_size=1, max_size=20))
 def test_evidence_is_finite_and_does_not_depend_on_the_order_or_the_scale_of_weights(
     requests: list[tuple[float, float, float, float, str]],
