@@ -9,7 +9,7 @@ Ranking: FILEs are tables as `distill-router policy evaluate` reads them. Every 
 the other folds; the figures are the mean APGR over seeds, its spread over them, and the paired 95% bootstrap interval
 (over rows; the fits stay) of the gain over each baseline (`baselines.py`). `hashed` is the fixed reference: two
 logistic heads on hashed word 1-2-grams and nine numbers of the prompt. `structured` has the product's own structure
-of the prompt instead. Both: one fixed penalty, no identity, no trees.
+of the prompt instead. Both: one fixed penalty, no identity, no steps.
 """
 
 from __future__ import annotations

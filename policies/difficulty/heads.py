@@ -1,6 +1,6 @@
 """One head of the difficulty estimator: models of unlike kinds whose logits are averaged.
 
-Logistic models on several sets of columns, and boosted trees of one split on the structure. Every setting and share is
+Logistic models on several sets of columns, and boosted trees of one split on the dense ones. Every setting and share is
 chosen by the log-loss of out-of-fold predictions within the training examples.
 """
 
@@ -28,13 +28,13 @@ STEPS = "steps"
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """`choices`: the same examples with other columns each; `structure` (n, d): what steps may grow on, None: none do.
+    """`choices`: the same examples with other columns each; `dense` (n, d): what steps may grow on, None: none do.
 
     `weight`, `fold`: (n,).
     """
 
     choices: dict[str, Rows]
-    structure: Floats | None
+    dense: Floats | None
     weight: Floats
     fold: Ints
 
@@ -62,21 +62,21 @@ class _Kind:
 def fit(data: Data, target: Floats, *, seed: int) -> Head:
     """The head for one target in [0, 1], shape (n,)."""
     kinds = {name: _kind(_held_out_path(rows, target, data), target, data) for name, rows in data.choices.items()}
-    if data.structure is not None:
-        kinds[STEPS] = _kind(_held_out_steps(data.structure, target, data, seed), target, data)
+    if data.dense is not None:
+        kinds[STEPS] = _kind(_held_out_steps(data.dense, target, data, seed), target, data)
     logits = np.array([kind.held_out for kind in kinds.values()])
     shares = stack.stacked(logits, target, data.weight)
-    of = {name: share * kind.shares for share, (name, kind) in zip(shares, kinds.items(), strict=True)}
+    shares_of = {name: share * kind.shares for share, (name, kind) in zip(shares, kinds.items(), strict=True)}
     bias, steps = 0.0, Steps.none(1)
-    if data.structure is not None:
-        bias, steps = _grown(data.structure, target, data, seed, of[STEPS])
+    if data.dense is not None:
+        bias, steps = _grown(data.dense, target, data, seed, shares_of[STEPS])
     tried = {
         "log_losses": {
             name: {f"{key:g}": loss for key, loss in kind.log_losses.items()} for name, kind in kinds.items()
         },
         "shares": dict(zip(kinds, shares.tolist(), strict=True)),
     }
-    return Head(target, _average(data, target, of, bias), steps, shares @ logits, tried)
+    return Head(target, _average(data, target, shares_of, bias), steps, shares @ logits, tried)
 
 
 def _kind(held_out: dict[float, Floats], target: Floats, data: Data) -> _Kind:

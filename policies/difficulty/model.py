@@ -164,6 +164,8 @@ def from_content(content: Content) -> DifficultyModel:
     heads = tuple(settings["heads"])
     if heads not in (("harm",), ("teacher", "student", *OUTCOMES)):
         raise ValueError(f"a difficulty policy has no heads {heads}")
+    if "steps.column" not in tensors:
+        raise ValueError("it is of an earlier distill-router, without steps: train it again")
     d, k, levels = len(features.STRUCTURE) + tensors["centre"].size, len(heads), tensors["levels"].size
     content.check(
         bias=(k,),

@@ -24,7 +24,7 @@ OUTLINE = (
     *("log_characters", "log_words", "log_lines", "share_digits", "log_numbers", "log_largest_number"),
     *("log_questions", "choices", "share_code_signs"),
 )
-"""What of the structure the logistic model sees that is mostly of words."""
+"""What the common weights of the logistic model that is mostly of words see of the structure."""
 
 
 def train(
@@ -49,10 +49,9 @@ def train(
     vectors = encoded(encoder, [example.query.encoded for example in examples])
     names, targets = _targets(labels)
     several = levels.choose(found, np.array([each.dense for each in found]), heads.SPARSE_SCALE)
-    choices = _choices(found, vectors, several)
+    dense = np.hstack((features.rows(found).dense, vectors))
     grow = len(examples) >= FEW if steps is None else steps
-    structure = next(iter(choices.values())).dense
-    data = heads.Data(choices, structure if grow else None, labels.weight, labels.fold(seed))
+    data = heads.Data(_choices(found, dense, several), dense if grow else None, labels.weight, labels.fold(seed))
     fitted = []
     for place, name in enumerate(names):
         tell(f"head {name}", (place + 0.1) / (len(names) + 0.2))
@@ -63,7 +62,7 @@ def train(
     rarity, surprise = _rarity(found)
     rarities = np.quantile(surprise, QUANTILES)
     novelty = np.interp(surprise, rarities, QUANTILES)
-    model = _assemble(names, fitted, several, structure, calibration.calibrator, rarity, rarities)
+    model = _assemble(names, fitted, several, dense, calibration.calibrator, rarity, rarities)
     tell("done", 1.0)
     return replace(
         model,
@@ -83,26 +82,21 @@ def _targets(labels: Labels) -> tuple[tuple[str, ...], Floats]:
     return (*names, *OUTCOMES), np.hstack((targets, np.maximum(gain, 0.0), np.maximum(-gain, 0.0)))
 
 
-def _choices(found: Sequence[features.Features], vectors: Floats, several: levels.Levels) -> dict[str, Rows]:
-    """The sets of columns of the logistic models.
+def _choices(found: Sequence[features.Features], dense: Floats, several: levels.Levels) -> dict[str, Rows]:
+    """The columns of each logistic model.
 
     Few examples: no words. Else two sets with words, of which one leaves more to them; structure alone is the steps',
     for its weights mislead on subjects that training never saw.
     """
     few = len(found) < FEW
-    everything = _rows(found, vectors, several, words=not few)
+    sparse = features.rows(found, words=not few).sparse
+    assert sparse is not None
+    columns = several.rows(found, sparse)
     if few:
-        return {"structure": everything}
-    beyond = [column for column, name in enumerate(features.STRUCTURE) if name not in OUTLINE]
-    outline = everything.dense.copy()
-    outline[:, beyond] = 0.0
-    return {"everything": everything, "words": Rows(outline, everything.sparse)}
-
-
-def _rows(found: Sequence[features.Features], vectors: Floats, several: levels.Levels, *, words: bool) -> Rows:
-    rows = features.rows(found, words=words)
-    assert rows.sparse is not None
-    return Rows(np.hstack((rows.dense, vectors)), several.rows(found, rows.sparse))
+        return {"structure": Rows(dense, columns)}
+    outline = dense.copy()
+    outline[:, [column for column, name in enumerate(features.STRUCTURE) if name not in OUTLINE]] = 0.0
+    return {"everything": Rows(dense, columns), "words": Rows(outline, columns)}
 
 
 def _assemble(

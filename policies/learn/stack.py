@@ -12,7 +12,7 @@ from policies.learn.rows import Floats
 PULL = 3.0
 """Towards equal shares, as if so many requests more had spoken for each model."""
 
-SMALLEST_SHARE = 0.01
+SMALLEST_SHARE = 0.01  # by likelihood: what has less is left out
 
 
 def by_likelihood(log_losses: Floats, weight: Floats) -> Floats:

@@ -64,7 +64,7 @@ class Steps:
 
 
 def from_stumps(forest: Forest, share: Floats) -> tuple[float, Steps]:
-    """What trees of at most one split give, the i-th times `share[i]`: a constant, and steps of one sum."""
+    """What trees of at most one split (depth 1) give, the i-th times `share[i]`: a constant, and steps of one sum."""
     left, right = (forest.children[2 * forest.roots + side] for side in (0, 1))
     height = share * (forest.value[right] - forest.value[left])
     splits = left != forest.roots

@@ -47,7 +47,7 @@ def tried(expected: Floats, by_rival: Floats, harm: Floats, weight: Floats, grou
     """
     if not (np.isfinite(expected).all() and np.isfinite(by_rival).all()):
         raise ValueError("a version expects something that is no finite number, of which no trial says anything")
-    excess = weight * (np.square(expected - harm) - np.square(by_rival - harm))
+    excess = weight * _excess(expected, by_rival, harm)
     worst = weight * np.maximum(_excess(expected, by_rival, 0.0), _excess(expected, by_rival, 1.0))
     place = numbered(groups)
     total = float(weight.sum())
@@ -70,5 +70,6 @@ def _evidence(sums: Floats, largest: float) -> float:
     return math.exp(min(700.0, best + math.log(float(np.exp(capitals - best).mean()))))
 
 
-def _excess(expected: Floats, by_rival: Floats, harm: float) -> Floats:
-    return np.asarray(np.square(expected - harm) - np.square(by_rival - harm))
+def _excess(expected: Floats, by_rival: Floats, harm: Floats | float) -> Floats:
+    """(p - y)² - (p' - y)² as a product: by their rounding, nearly equal squares would exceed the worst case."""
+    return np.asarray((expected - by_rival) * (expected + by_rival - 2.0 * harm))

@@ -175,7 +175,7 @@ class RunningGateway:
         if self.redis_url is None:
             return await asyncio.to_thread(lambda: list(read_spool(self.spool, stream)))
         # A Redis that was too slow for a moment gets the rest from the disk.
-        await eventually(lambda: self._unsent == 0, "a Redis that has every record")
+        await eventually(lambda: self._unsent <= 0, "a Redis that has every record")
         return await asyncio.to_thread(_read_stream, self.redis_url, stream)
 
     def metric(self, name: str, **labels: str) -> float:
@@ -199,7 +199,7 @@ class RunningGateway:
 
     @property
     def _unsent(self) -> float:
-        """Records that are neither in Redis nor dropped."""
+        """Records that are neither in Redis nor dropped; below 0 where those of a dead process came, too."""
         return self.metric("records_produced_total") - sum(
             map(self.metric, ("records_written_total", "records_dropped_total"))
         )

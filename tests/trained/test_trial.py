@@ -84,6 +84,14 @@ def test_differences_too_small_to_count_are_evidence_of_nothing_or_little(tiny: 
         assert 0 < found.evidence <= 2
 
 
+def test_versions_that_differ_by_a_rounding_are_no_infinite_evidence() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(2_000):
+        rival, harm = random.random((2, 2))
+        found = tried(np.nextafter(rival, random.integers(0, 2, 2)), rival, harm, np.ones(2), alone(2))
+        assert 0 <= found.evidence < 1_000
+
+
 @given(st.lists(REQUEST, min_size=1, max_size=20))
 def test_evidence_is_finite_and_does_not_depend_on_the_order_or_the_scale_of_weights(
     requests: list[tuple[float, float, float, float, str]],

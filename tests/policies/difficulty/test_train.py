@@ -113,6 +113,13 @@ def test_features_of_another_version_are_refused(model: DifficultyModel) -> None
         artifact.loads(older)
 
 
+def test_a_file_from_before_there_were_steps_says_to_train_again(model: DifficultyModel) -> None:
+    content = model.content()
+    tensors = {name: each for name, each in content.tensors.items() if not name.startswith("steps.")}
+    with pytest.raises(ValueError, match=r"without steps: train it again"):
+        artifact.loads(artifact.write(replace(content, tensors=tensors)))
+
+
 TENSORS = ("bias", "dense", "table", "low", "high", "slopes", "rarity", "rarities")
 
 
