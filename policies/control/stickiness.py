@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from policies.base import Arm
 
 TOKENS_PER_PRICE = 1_000_000
+MOST = 1e100  # times the extra cost: more is as good as any, and a bar of 0 stays 0
 
 
 class StickySettings(BaseModel):
@@ -47,7 +48,7 @@ class Kept:
 
     def factor(self, extra_cost_usd: float) -> float:
         """What the bar is multiplied by; `extra_cost_usd` is the teacher's beyond the student's, both caches cold."""
-        warm = self.switch_cost_usd / extra_cost_usd if extra_cost_usd > 0 else 0.0
+        warm = min(self.switch_cost_usd / extra_cost_usd, MOST) if extra_cost_usd > 0 else 0.0
         share = max(self.margin, warm)
         return 1.0 + share if self.arm == "student" else max(0.0, 1.0 - share)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from policies.control.compose import choose
@@ -96,6 +96,8 @@ def test_the_paced_bar_is_the_real_extra_cost_times_the_price() -> None:
 
 
 @given(LOSS, COST, BAR, PRICE, st.floats(0, 1.5), st.none() | KEPT)
+@example(0.0, 5e-324, None, None, 0.0, Kept("student", 1.0))  # a cache that is worth infinitely more than the teacher
+@example(0.0, 5e-324, None, 0.0, 1.0, Kept("student", 1.0))
 def test_from_the_floor_on_the_teacher_always_answers(
     loss: float, cost: float, threshold: float | None, pace: float | None, floor: float, kept: Kept | None
 ) -> None:
