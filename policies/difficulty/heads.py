@@ -67,7 +67,7 @@ def fit(data: Data, target: Floats, *, seed: int) -> Head:
     logits = np.array([kind.held_out for kind in kinds.values()])
     shares = stack.stacked(logits, target, data.weight)
     shares_of = {name: share * kind.shares for share, (name, kind) in zip(shares, kinds.items(), strict=True)}
-    bias, steps = 0.0, Steps.none(1)
+    bias, steps = 0.0, Steps.none()
     if data.dense is not None:
         bias, steps = _grown(data.dense, target, data, seed, shares_of[STEPS])
     tried = {

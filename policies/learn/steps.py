@@ -30,22 +30,18 @@ class Steps:
         return np.asarray((row.take(self.column) > self.limit).dot(self.height))
 
     @classmethod
-    def none(cls, sums: int) -> Steps:
-        """No steps."""
-        return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros((0, sums)))
+    def none(cls) -> Steps:
+        """One sum without steps."""
+        return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 1)))
 
     @classmethod
     def together(cls, each: Sequence[Steps]) -> Steps:
-        """The sums of all side by side; equal steps become one."""
-        sums = np.cumsum([0, *(steps.height.shape[1] for steps in each)])
+        """Several of one sum side by side; equal steps become one."""
         keys = np.concatenate([np.stack((steps.column, steps.limit), axis=1) for steps in each])
         found, place = np.unique(keys, axis=0, return_inverse=True)
-        height = np.zeros((len(found), sums[-1]))
-        start = 0
-        for index, steps in enumerate(each):
-            end = start + len(steps.column)
-            np.add.at(height[:, sums[index] : sums[index + 1]], place.ravel()[start:end], steps.height)
-            start = end
+        sums = np.repeat(np.arange(len(each)), [len(steps.column) for steps in each])
+        height = np.zeros((len(found), len(each)))
+        np.add.at(height, (place.ravel(), sums), np.concatenate([steps.height[:, 0] for steps in each]))
         return cls(found[:, 0].astype(np.int64), found[:, 1], height)
 
     def tensors(self, prefix: str) -> dict[str, NDArray[Any]]:

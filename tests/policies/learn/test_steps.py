@@ -50,14 +50,14 @@ def test_a_tree_without_a_split_is_all_constant() -> None:
 
 def test_side_by_side_each_keeps_its_sums_and_equal_steps_are_one(forests: list[trees.Forest]) -> None:
     each = [from_stumps(forest, np.ones(30))[1] for forest in forests]
-    together = Steps.together([*each, Steps.none(1)])
+    together = Steps.together([*each, Steps.none()])
     np.testing.assert_allclose(sums(together), np.hstack([*map(sums, each), np.zeros((100, 1))]), atol=1e-12)
     keys = set(zip(together.column.tolist(), together.limit.tolist(), strict=True))
     assert len(keys) == len(together.column) < sum(len(steps.column) for steps in each)
 
 
 def test_no_steps_add_nothing() -> None:
-    assert Steps.together([Steps.none(1), Steps.none(1)]).of(UNSEEN[0]).tolist() == [0.0, 0.0]
+    assert Steps.together([Steps.none(), Steps.none()]).of(UNSEEN[0]).tolist() == [0.0, 0.0]
 
 
 STEP = st.tuples(st.integers(0, 3), st.floats(-3, 3), st.floats(-1, 1))
